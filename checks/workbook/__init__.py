@@ -1,0 +1,1 @@
+"""The grading library of the Triton Mastery Workbook."""

@@ -1,0 +1,237 @@
+"""What a launch compiles to, with no GPU: registers, shared memory, spills, vector width, tensor-core use.
+
+Only a worker of its own imports this: Triton's driver and parts of torch.cuda are replaced while a learner's
+host function runs, and TRITON_INTERPRET must be unset.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.compiler import CompiledKernel
+from triton.runtime import Autotuner
+
+from .devices import Device, compiled_for
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One `kernel[grid](...)`, compiled and not launched. `kernel.asm` has ttir, ttgir, llir, ptx and cubin."""
+
+    kernel: CompiledKernel
+    grid: tuple[int, int, int]
+
+    @property
+    def shared(self) -> int:
+        return self.kernel.metadata.shared
+
+
+@contextlib.contextmanager
+def capture(arch: int) -> Iterator[list[Launch]]:
+    """Compile for sm_`arch` (80, 86, 89 or 90) whatever is launched inside, in order, and launch nothing.
+
+    Tensors are on the meta device or the CPU; their alignment and strides specialize the kernel as on a GPU.
+    An autotuned kernel is compiled with the first configuration (after pruning) that fits the device's shared
+    memory, or the one that needs least. Errors of the compiler pass through as Triton raises them.
+    """
+    device, launches = compiled_for(arch), []
+
+    def run(kernel: CompiledKernel) -> Callable:
+        return lambda x, y, z, *_: launches.append(Launch(kernel, (int(x), int(y), int(z))))
+
+    def autotune(tuner: Autotuner, *args, **kwargs) -> CompiledKernel:
+        tuner.nargs, tried = dict(zip(tuner.arg_names, args, strict=False)), []
+        for tuner.best_config in tuner.prune_configs(kwargs):
+            chosen = tuner.best_config.all_kwargs()
+            if tuner.best_config.pre_hook:
+                tuner.best_config.pre_hook({**tuner.nargs, **kwargs, **chosen})
+            tuner.fn.run(*args, **kwargs, **chosen)
+            tried.append(launches.pop())
+            if tried[-1].shared <= device.shared_per_block:
+                break
+        launches.append(min(tried, key=lambda launch: launch.shared))
+        return launches[-1].kernel
+
+    with (
+        patch.object(triton.runtime.driver, "_active", Driver(device)),
+        patch.object(CompiledKernel, "_init_handles", lambda kernel: None),  # would load the binary into a GPU
+        patch.object(CompiledKernel, "run", property(run)),
+        patch.object(Autotuner, "run", autotune),
+        patch.multiple(torch.cuda, **cuda(device)),
+    ):
+        yield launches
+
+
+class Driver(DriverBase):
+    """What Triton asks of a driver before it launches, answered for a GPU that is not here."""
+
+    def __init__(self, device: Device):
+        self.device = device
+        self.utils = SimpleNamespace(get_device_properties=self.properties)
+
+    def properties(self, _device) -> dict[str, int]:
+        return {
+            "max_shared_mem": self.device.shared_per_block,
+            "max_num_regs": self.device.registers_per_multiprocessor,
+            "multiprocessor_count": self.device.multiprocessors,
+            "warpSize": 32,
+        }
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        return ty
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.device.arch, 32)
+
+    def get_current_device(self) -> int:
+        return self.device.arch  # Triton keeps one cache of compiled kernels a device: here, one an architecture
+
+    def get_current_stream(self, _device=None) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("meta")
+
+    def get_benchmarker(self):
+        raise NotImplementedError("nothing runs here, so nothing can be timed")
+
+
+def cuda(device: Device) -> dict[str, Callable]:
+    """The functions of torch.cuda that a host function asks about its device, as `device` answers them."""
+    capability = divmod(device.arch, 10)
+    properties = SimpleNamespace(
+        name=f"NVIDIA {device.name}",
+        major=capability[0],
+        minor=capability[1],
+        total_memory=device.memory_gb * 10**9,
+        multi_processor_count=device.multiprocessors,
+        L2_cache_size=device.l2_bytes,
+        shared_memory_per_block=48 * 1024,
+        shared_memory_per_block_optin=device.shared_per_block,
+        shared_memory_per_multiprocessor=device.shared_per_multiprocessor,
+        regs_per_multiprocessor=device.registers_per_multiprocessor,
+        max_threads_per_multi_processor=32 * device.warps_per_multiprocessor,
+        warp_size=32,
+    )
+    return {
+        "get_device_properties": lambda _device=None: properties,
+        "get_device_capability": lambda _device=None: capability,
+        "get_device_name": lambda _device=None: properties.name,
+        "current_device": lambda: 0,
+        "device": contextlib.nullcontext,
+        "set_device": lambda _device: None,
+        "synchronize": lambda _device=None: None,
+    }
+
+
+def facts(launch: Launch) -> dict:
+    """What `launch` compiled to, ready for JSON.
+
+    kernel, line (of its def), grid, arch, warps, stages, threads (of a block); registers and stack (bytes) of a
+    thread; shared (bytes of a block) and limit (what the architecture allows); spills (bytes that a thread stores
+    to and loads from local memory, each instruction counted once); access: {line, op, bits, count} for every line
+    that touches global memory, op being load, store or atomic, bits the widest access of one thread; instructions:
+    how many of each kind that matters, {"ld.128": 4, "cp.async": 24, "mma": 64, "wgmma": 4, "tma": 3, "bar": 2}.
+    """
+    metadata, ptx = launch.kernel.metadata, launch.kernel.asm["ptx"]
+    arch = metadata.target.arch
+    function = launch.kernel.src.fn
+    access, instructions = read(ptx)
+    registers, stack, spills = resources(launch.kernel.asm["cubin"])
+    return {
+        "kernel": function.__name__,
+        "line": line_of_def(function),
+        "grid": launch.grid,
+        "arch": arch,
+        "registers": registers,
+        "shared": launch.shared,
+        "limit": compiled_for(arch).shared_per_block,
+        "spills": spills,
+        "stack": stack,
+        "warps": metadata.num_warps,
+        "stages": metadata.num_stages,
+        "threads": int(re.search(r"\.reqntid (\d+)", ptx)[1]),
+        "access": access,
+        "instructions": instructions,
+    }
+
+
+def line_of_def(function) -> int:
+    """The line of `def` in the learner's file, below any decorators."""
+    above = next(i for i, line in enumerate(function.raw_src) if line.lstrip().startswith("def "))
+    return function.starting_line_number + above
+
+
+def resources(cubin: bytes) -> tuple[int, int, int]:
+    """Registers, bytes of stack, and bytes spilled (stores and loads, each instruction once) of a thread."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = tool(triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name)
+        registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
+        # Spilled registers live on the stack, and disassembling costs half a second: look only if there is one.
+        sass = tool(triton.knobs.nvidia.nvdisasm.path, "-c", "-ndf", file.name) if stack else ""
+    spilled = re.findall(r"\b(?:LDL|STL)(?:\.\w+)*?(?:\.(8|U8|S8|16|U16|S16|64|128))?\s", sass)
+    return registers, stack, sum(int(bits.lstrip("US") or 32) // 8 for bits in spilled)
+
+
+def tool(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+OPERATION = {"ld": "load", "st": "store", "atom": "atomic", "red": "atomic"}
+GLOBAL = re.compile(r"\b(ld|st|atom|red)\.[\w.:]*\bglobal\b[\w.:]*?(?:\.v(\d))?\.[a-z]+(\d+)(x2)?\s")
+ASYNC_COPY = re.compile(r"\bcp\.async\.c[ag]\.shared\S*global\S*\s*\[[^]]*\],\s*\[[^]]*\],\s*(\w+)")
+KINDS = {
+    "mma": re.compile(r"\bmma\.sync"),
+    "wgmma": re.compile(r"\bwgmma\.mma_async"),
+    "tma": re.compile(r"\bcp\.(reduce\.)?async\.bulk\.tensor"),
+    "bar": re.compile(r"\bbar(rier)?(\.cta)?\.sync"),
+}
+
+
+def read(ptx: str) -> tuple[list[dict], dict[str, int]]:
+    """The accesses to global memory by source line, and the instructions that matter.
+
+    PTX and not SASS: ptxas keeps the width of every access and the use of tensor cores as PTX states them,
+    the line table is there in clear, and no tool has to run.
+    """
+    own = os.path.basename(re.search(r'\.file\s+1 "(.*?)"', ptx)[1])
+    place = re.compile(rf"^\s*\.loc\s.*//.*?\b{re.escape(own)}:([1-9]\d*):")
+    line, widest, count, instructions = 0, {}, Counter(), Counter()
+    for text in ptx.splitlines():
+        if match := place.match(text):
+            line = int(match[1])  # the innermost frame in the learner's own file, out of Triton's library
+            continue
+        if match := GLOBAL.search(text):
+            operation, vector, width, pair = match.groups()
+            op, bits = OPERATION[operation], int(vector or 1) * int(width) * (2 if pair else 1)
+            instructions["atomic" if op == "atomic" else f"{operation}.{bits}"] += 1
+        elif match := ASYNC_COPY.search(text):
+            op, bits = "load", 8 * int(match[1], 0)
+            instructions["cp.async"] += 1
+        else:
+            instructions.update(kind for kind, pattern in KINDS.items() if pattern.search(text))
+            continue
+        widest[line, op] = max(bits, widest.get((line, op), 0))
+        count[line, op] += 1
+    access = [
+        {"line": line, "op": op, "bits": bits, "count": count[line, op]}
+        for (line, op), bits in sorted(widest.items())
+    ]
+    return access, dict(instructions)

@@ -1,0 +1,165 @@
+"""Two tensors -> agreement, or an explanation that a learner can act on."""
+
+from dataclasses import dataclass
+
+import torch
+
+FLOOR = {torch.float32: 1e-6, torch.float16: 5e-4, torch.bfloat16: 4e-3}
+CHUNK = 64  # elements of a row that are judged together, so that one wrong element cannot hide in a long row
+NAMES = ("finite", "NaN", "+inf", "-inf")
+
+
+@dataclass
+class Disagreement:
+    """What is wrong with an output. index: the element that shows it, None where no element does."""
+
+    message: str
+    index: tuple[int, ...] | None = None
+
+
+def explain(name, actual, expected, yardstick, promised, before, floors) -> Disagreement | None:
+    """None, or what is wrong with the output `name`.
+
+    expected: the float64 oracle's result. yardstick: the oracle's on float32 inputs, in the output's dtype.
+    promised: a meta tensor of the shape and dtype. before: what lay in the output's memory before the call.
+    floors: least relative error allowed, by dtype, where a spec overrides FLOOR.
+    """
+    if tuple(actual.shape) != tuple(promised.shape):
+        return Disagreement(f"{name} has shape {list(actual.shape)}, expected {list(promised.shape)}")
+    if actual.dtype != promised.dtype:
+        return Disagreement(f"{name} is {_short(actual.dtype)}, expected {_short(promised.dtype)}")
+    if actual.numel() == 0:
+        return None
+    if not actual.dtype.is_floating_point:
+        wrong = actual != expected
+        return _found(name, actual, expected, wrong, before, "") if wrong.any() else None
+
+    have, want = classes(actual), classes(expected)
+    floor = floors.get(actual.dtype, FLOOR.get(actual.dtype, 0.0))
+    if (have != want).any():
+        wrong = (have != want) | _far(actual, expected, floor)
+        return _found(name, actual, expected, wrong, before, "", first_of=have != want)
+    # float64 holds every other dtype's numbers, so that nothing is lost by comparing there
+    for measure, got, base in zip(
+        ("error", "error of the worst row"), errors(actual, expected), errors(yardstick, expected), strict=True
+    ):
+        limit = max(2 * base, floor)
+        if got > limit:
+            detail = f"relative {measure} {got:.2g}, allowed {limit:.2g}"
+            return _found(name, actual, expected, _far(actual, expected, limit), before, detail)
+    return None
+
+
+def classes(t: torch.Tensor) -> torch.Tensor:
+    """0 finite, 1 NaN, 2 +inf, 3 -inf, element by element."""
+    return torch.isnan(t).to(torch.int8) + 2 * torch.isposinf(t).to(torch.int8) + 3 * torch.isneginf(t).to(torch.int8)
+
+
+def errors(actual: torch.Tensor, expected: torch.Tensor) -> tuple[float, float]:
+    """Relative Frobenius error, and that of the worst row (of CHUNK elements); where not finite, both agree already."""
+    keep = torch.isfinite(expected)
+    e = torch.where(keep, expected, 0)
+    d = torch.where(keep, actual.to(expected.dtype), 0) - e
+    total = d.norm() / e.norm() if d.any() else d.new_zeros(())
+    d, e = _chunks(d), _chunks(e)
+    # a row far below the others is held to theirs: its own digits may have cancelled
+    scale = torch.maximum(e.norm(dim=1), e.norm() / len(e) ** 0.5)
+    worst = torch.where(scale > 0, d.norm(dim=1) / scale, torch.where(d.norm(dim=1) > 0, torch.inf, 0)).max()
+    return float(total), float(worst)
+
+
+def _chunks(t):
+    t = t.reshape(-1, t.shape[-1]) if t.dim() > 1 else t.reshape(1, -1)
+    return torch.nn.functional.pad(t, (0, -t.shape[1] % CHUNK)).reshape(-1, CHUNK)
+
+
+def _far(actual, expected, limit):
+    """Elements that are wrong on their own: of another class, or off by far more than rounding."""
+    keep = torch.isfinite(expected)
+    e = torch.where(keep, expected, 0)
+    d = (torch.where(keep, actual.to(expected.dtype), 0) - e).abs().nan_to_num(torch.inf)
+    far = d > 4 * limit * torch.maximum(e.abs(), e.norm() / max(1, e.numel()) ** 0.5)
+    far |= classes(actual) != classes(expected)
+    return far if far.any() else d == d.max()
+
+
+def _found(name, actual, expected, wrong, before, detail, first_of=None) -> Disagreement:
+    where = wrong if first_of is None else first_of
+    stale = _same_bytes(actual, before) & wrong
+    if stale.any():
+        # an element that was not written may be right by chance, or by what lay there: only wrong ones count
+        where, detail = stale, f"{int(stale.sum()):,} of {actual.numel():,} elements were never written"
+    elif first_of is None and actual.dtype.is_floating_point:
+        error = (actual.to(expected.dtype) - expected).abs().nan_to_num(0)
+        where = error == torch.where(wrong, error, -1).max()
+    index = tuple(int(i) for i in where.nonzero()[0]) if where.dim() else ()
+    got, want = actual[index].item(), expected[index].item()
+    at = f"{name}{list(index)}" if index else name
+    sentences = [detail or f"{int(wrong.sum()):,} of {actual.numel():,} elements of {name} are wrong"]
+    sentences.append(f"{at} is {_number(got)}, expected {_number(want)}")
+    if hint := pattern(actual, expected, stale if stale.any() else wrong):
+        sentences.append(hint)
+    return Disagreement("; ".join(sentences), index)
+
+
+def pattern(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -> str:
+    """What the wrong elements have in common, in words; empty where nothing is seen."""
+    flat, count = wrong.reshape(-1), int(wrong.sum())
+    total = flat.numel()
+    if total < 2 or count == 0:
+        return ""
+    at = flat.nonzero()[:, 0]
+    first, last = int(at[0]), int(at[-1])
+    a, e = actual.to(expected.dtype), expected
+
+    def close(x, y):
+        return x.shape == y.shape and torch.allclose(x, y, rtol=1e-2, atol=1e-5, equal_nan=True)
+
+    if wrong.dim() == 2 and count > 1:
+        rows, columns = wrong.any(1).nonzero()[:, 0], wrong.any(0).nonzero()[:, 0]
+        if close(a, e.t()) or close(a.reshape(-1), e.t().reshape(-1)):
+            return "the result is transposed"
+        if len(rows) == 1 and wrong.shape[0] > 1:
+            return f"only row {int(rows[0])} is wrong"
+        if len(columns) == 1 and wrong.shape[1] > 1:
+            return f"only column {int(columns[0])} is wrong"
+        if len(columns) < wrong.shape[1] and int(columns[-1]) - int(columns[0]) + 1 == len(columns):
+            if int(columns[-1]) == wrong.shape[1] - 1:
+                return f"only the columns from {int(columns[0])} on are wrong: the tail of each row"
+    if count == last - first + 1 and last == total - 1 and first > 0:
+        return f"only the tail is wrong, from element {first:,} on: look at the mask and at the grid"
+    if count > 0.5 * total:
+        x, y = a.reshape(-1), e.reshape(-1)
+        if not x.isfinite().all():
+            return ""
+        if not x.any():
+            return "the result is all zeros"
+        if close(x, -y):
+            return "every sign is flipped"
+        if close(x[1:], y[:-1]) or close(x[:-1], y[1:]):
+            return "the result is right but shifted by one element"
+        scale = (x * y).sum() / (y * y).sum()
+        if close(x, scale * y):
+            return f"the result is {float(scale):.4g} times what is expected"
+        return ""
+    for block in (1 << k for k in range(14, 3, -1)):
+        if total > block and count % block == 0:
+            whole = flat[: total // block * block].reshape(-1, block)
+            if int(whole.all(1).sum()) * block == count:
+                return f"whole blocks of {block:,} are wrong, the first from element {first:,} on"
+    return ""
+
+
+def _same_bytes(a, b):
+    def raw(t):
+        return t.contiguous().reshape(-1).view(torch.uint8).reshape(*t.shape, t.itemsize)
+
+    return (raw(a) == raw(b)).all(-1)
+
+
+def _number(x) -> str:
+    return f"{x:.6g}" if isinstance(x, float) else str(x)
+
+
+def _short(dtype) -> str:
+    return str(dtype)[6:]

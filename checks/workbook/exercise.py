@@ -1,0 +1,167 @@
+"""What a spec may say. A spec is one module with one `exercise = Exercise(...)`, meant to be read as a table."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+SHORT = {
+    torch.float64: "fp64",
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.int64: "int64",
+    torch.int32: "int32",
+    torch.int8: "int8",
+    torch.bool: "bool",
+}
+RUNGS = ("correct", "compiles", "moves", "fast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One call of the entry: the arguments of the spec's `inputs`, and what the call needs."""
+
+    values: Mapping
+    entry: str | None = None  # for a part with two entries; None: the exercise's own
+    needs_gb: float = 0.0  # of GPU memory; above 0 the case runs on a GPU only
+    slices: Callable | None = None  # inputs -> (inputs of one slice, its place in every output); see by_rows
+
+    @property
+    def id(self) -> str:
+        words = [SHORT[v] if isinstance(v, torch.dtype) else f"{k}={v}" for k, v in self.values.items()]
+        return ",".join([self.entry, *words] if self.entry else words)
+
+
+def case(*, entry: str | None = None, needs_gb: float = 0.0, slices: Callable | None = None, **values) -> Case:
+    return Case(values=values, entry=entry, needs_gb=needs_gb, slices=slices)
+
+
+def by_rows(count: int) -> Callable[[Sequence], Iterable]:
+    """For `case(slices=)`: the oracle works on `count` rows (dim 0) at a time, where each row stands for itself.
+
+    Every tensor input with as many rows as the first is cut; the others are handed over whole.
+    """
+
+    def slices(inputs):
+        rows = inputs[0].shape[0]
+        for start in range(0, rows, count):
+            part = slice(start, min(start + count, rows))
+            yield [t[part] if isinstance(t, torch.Tensor) and t.dim() and t.shape[0] == rows else t for t in inputs], (part,)
+
+    return slices
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What the entry may move, graded from the trace, without a GPU.
+
+    bytes: inputs -> necessary bytes, each element that has to be touched counted once.
+    slack: bytes requested may exceed the necessary ones by this factor.
+    sectors: least share of the 32-byte sectors touched that is in use.
+    launches: most kernels launched, torch's own included.
+    memory: inputs -> most bytes allocated beyond the outputs.
+    """
+
+    case: Case
+    bytes: Callable
+    slack: float = 1.05
+    sectors: float = 0.9
+    launches: int = 1
+    memory: Callable = lambda *_: 0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A timed case. target is a share of the roofline time of its bytes and flops, never a time.
+
+    bytes, flops: inputs -> necessary bytes, necessary operations.
+    peers: what a user would call instead, by name; the first is the baseline that learners see. Each imports
+    what it needs when it is called. A peer ending in "compile" is wrapped in torch.compile by the grader.
+    """
+
+    case: Case
+    bytes: Callable
+    target: float
+    flops: Callable | None = None
+    peers: Mapping[str, Callable] = field(default_factory=dict)
+
+
+class Substitution:
+    """An edit of the solution: pairs of old and new text, each old text occurring once."""
+
+    def __init__(self, what: str, *pairs: tuple[str, str]):
+        self.what, self.pairs = what, pairs
+
+    def apply(self, source: str) -> str:
+        for old, new in self.pairs:
+            if (count := source.count(old)) != 1:
+                raise ValueError(f"{self.what!r}: {old!r} occurs {count} times in the solution, expected once")
+            source = source.replace(old, new)
+        return source
+
+
+class Bug(Substitution):
+    """A planted mistake. caught: id of the case that must catch it; rung: the rung that must fail."""
+
+    def __init__(self, what: str, *pairs: tuple[str, str], caught: str = "", rung: str = "correct"):
+        super().__init__(what, *pairs)
+        if rung not in RUNGS or (rung == "correct") != bool(caught):
+            raise ValueError(f"{what!r}: a bug names the case that catches it, or another rung than `correct`")
+        self.caught, self.rung = caught, rung
+
+
+class Variant(Substitution):
+    """An honest alternative that must pass: pairs of old and new text, or `fill`, what a learner wrote in a blank."""
+
+    def __init__(self, what: str, *pairs: tuple[str, str], fill: Mapping[int, str] | None = None):
+        super().__init__(what, *pairs)
+        self.fill = dict(fill or {})
+
+    def apply(self, source: str) -> str:
+        from .stub import fill
+
+        return fill(super().apply(source), self.fill)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise:
+    """A part.
+
+    entry: the host function that is graded.
+    inputs: case values -> its positional arguments, tensors and numbers, made with torch's default device.
+    reference: the oracle, run on float64, float32 and meta copies of the inputs; device-neutral.
+    outputs: a name for each tensor that the entry returns.
+    tolerance: least relative error allowed, by dtype, where the library's is wrong for a reason that the spec gives.
+    deterministic: results repeat bit for bit on a GPU.
+    mutates: inputs, by the reference's argument names, that the entry changes in place.
+    """
+
+    entry: str
+    inputs: Callable
+    reference: Callable
+    cases: Sequence[Case]
+    outputs: Sequence[str] = ("out",)
+    moves: Moves | None = None
+    speed: Sequence[Speed] = ()
+    bugs: Sequence[Bug] = ()
+    variants: Sequence[Variant] = ()
+    tolerance: Mapping[torch.dtype, float] = field(default_factory=dict)
+    deterministic: bool = False
+    mutates: Sequence[str] = ()
+
+    @property
+    def argument_names(self) -> list[str]:
+        code = self.reference.__code__
+        return list(code.co_varnames[: code.co_argcount])
+
+    def find(self, case_id: str) -> Case:
+        for c in self.cases:
+            if c.id == case_id:
+                return c
+        raise KeyError(f"no case {case_id!r}; there are {', '.join(c.id for c in self.cases)}")
+
+
+def normal(*shape, dtype=torch.float32, scale=1.0, mean=0.0) -> torch.Tensor:
+    """Normal numbers [*shape] on torch's default device, rounded to dtype."""
+    return (torch.randn(shape) * scale + mean).to(dtype)

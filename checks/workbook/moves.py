@@ -1,0 +1,55 @@
+"""Bytes, sectors, launches and memory against what is necessary: a good kernel told from a merely right one."""
+
+from .exercise import Moves
+
+SECTOR = 32  # bytes that the memory system moves at a time
+
+
+def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], dict]:
+    """What the entry moves too much of, in words (empty: nothing), and the measured figures.
+
+    inputs: the arguments of the call. outputs: bytes of its results. answer: what the worker said of it.
+    """
+    facts, operations = answer["facts"], answer["operations"]
+    lines = facts["lines"]
+    necessary = moves.bytes(*inputs)
+    requested = sum(line["bytes"] for line in lines) + sum(op["bytes"] for op in operations)
+    touched = SECTOR * sum(line["sectors"] for line in lines)
+    share = sum(line["useful"] for line in lines) / touched if touched else 1.0
+    launches = len(facts["launches"]) + len(operations)
+    memory = sum(size for _, size in answer["taken"]) + answer["elsewhere"] - outputs
+    figures = {
+        "necessary_bytes": necessary,
+        "requested_bytes": requested,
+        "sector_share": round(share, 3),
+        "launches": launches,
+        "extra_memory": memory,
+    }
+    complaints = []
+    if requested > moves.slack * necessary:
+        complaints.append(
+            f"asks for {requested:,} bytes, {requested / necessary:.1f} times the {necessary:,} necessary: "
+            + _most(_by_bytes(lines, operations))
+        )
+    if share < moves.sectors:
+        worst = max(lines, key=lambda line: SECTOR * line["sectors"] - line["useful"])
+        complaints.append(
+            f"uses {share:.0%} of the {SECTOR}-byte sectors it touches, at least {moves.sectors:.0%} is asked; worst is "
+            f"the {worst['kind']} of {worst['arg']} in line {worst['line']}, "
+            f"which uses {worst['useful'] / (SECTOR * worst['sectors']):.0%}"
+        )
+    if launches > moves.launches:
+        names = [launch["kernel"] for launch in facts["launches"]] + [f"torch's {op['name']}" for op in operations]
+        complaints.append(f"launches {launches} kernels where {moves.launches} will do: {', '.join(names[:8])}")
+    if memory > moves.memory(*inputs):
+        complaints.append(f"allocates {memory:,} bytes beyond its outputs, at most {moves.memory(*inputs):,} is asked")
+    return complaints, figures
+
+
+def _by_bytes(lines, operations):
+    words = [(line["bytes"], f"line {line['line']} {line['kind']}s {line['bytes']:,} of {line['arg']}") for line in lines]
+    return words + [(op["bytes"], f"torch's {op['name']} moves {op['bytes']:,}") for op in operations]
+
+
+def _most(words, count=4):
+    return ", ".join(text for _, text in sorted(words, key=lambda w: -w[0])[:count])

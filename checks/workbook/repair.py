@@ -1,0 +1,238 @@
+"""Triton's interpreter made right, for Triton 3.6 to 3.9 and numpy up to 2.5. Imported by a worker only.
+
+The interpreter holds tensors in numpy arrays. numpy has no bfloat16 and no 8-bit floats, so it keeps those as raw
+unsigned integers, and most operations then compute on the bits. Other faults are smaller. Each repair below says
+what is wrong without it.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton._C.libtriton import ir
+from triton.language.extra import libdevice
+from triton.language.extra.cuda import libdevice as cuda_libdevice
+from triton.runtime import interpreter
+from triton.runtime.autotuner import Autotuner
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, interpreter_builder, interpreter_semantic
+
+# The floats that numpy lacks, by Triton's name: torch's dtype, and an integer of its width.
+FOREIGN = {
+    "bf16": (torch.bfloat16, torch.int16),
+    "fp8e4nv": (torch.float8_e4m3fn, torch.uint8),
+    "fp8e5": (torch.float8_e5m2, torch.uint8),
+}
+NATIVE = {"fp16", "fp32", "fp64"}
+
+
+def install() -> None:
+    """Repair the interpreter of this process, once. TRITON_INTERPRET=1 must have been set before triton's import."""
+    convert_foreign_floats()
+    compute_foreign_floats_in_float32()
+    reduce_foreign_floats_in_float32()
+    multiply_and_add_rounding_once()
+    ignore_nan_in_minimum_and_maximum()
+    index_with_a_tensor()
+    share_arguments()
+    let_device_assert_fire()
+    tune_without_a_driver()
+    call_libdevice()
+    np.seterr(all="ignore")  # a GPU says nothing of a division by zero, least of all in a masked-off lane
+
+
+def is_foreign(handle) -> bool:
+    return isinstance(handle, TensorHandle) and handle.dtype.scalar.name in FOREIGN
+
+
+def widen(handle):
+    """A foreign handle as fp32, exactly; any other as it is."""
+    if not is_foreign(handle):
+        return handle
+    dtype, bits = FOREIGN[handle.dtype.scalar.name]
+    integers = torch.from_numpy(np.array(handle.data).view(f"i{bits.itemsize}" if bits == torch.int16 else "u1"))
+    return TensorHandle(integers.view(dtype).float().numpy(), tl.float32)
+
+
+def narrow(handle, dtype):
+    """A numeric handle as the foreign ``dtype``, rounded to nearest even; an 8-bit float saturates, as on a GPU."""
+    target, bits = FOREIGN[dtype.scalar.name]
+    values = torch.from_numpy(np.array(handle.data, np.float32))
+    if target.itemsize == 1:
+        values = values.clamp(-torch.finfo(target).max, torch.finfo(target).max)
+    return TensorHandle(values.to(target).view(bits).numpy().view(f"u{target.itemsize}"), dtype.scalar)
+
+
+def convert_foreign_floats() -> None:
+    """Without it fp32 to bf16 truncates, fp8 rounds wrongly, and an integer, fp16 or fp64 becomes bf16 by its bits."""
+    plain = InterpreterBuilder.create_fp_to_fp
+
+    def cast_impl(self, src, dst_type):
+        src = widen(src)
+        if dst_type.scalar.name in FOREIGN:
+            return narrow(src, dst_type)
+        return TensorHandle(src.data.astype(interpreter._get_np_dtype(dst_type)), dst_type.scalar)
+
+    def create_fp_to_fp(self, src, dst_type, rounding_mode):
+        known = {src.dtype.scalar.name, dst_type.scalar.name} <= FOREIGN.keys() | NATIVE
+        if known and rounding_mode != ir.ROUNDING_MODE.RTZ:
+            return self.cast_impl(src, dst_type)
+        return plain(self, src, dst_type, rounding_mode)
+
+    def get_bf16(self, value):
+        return narrow(self.get_fp32(value), tl.bfloat16)
+
+    InterpreterBuilder.cast_impl = cast_impl
+    InterpreterBuilder.create_fp_to_fp = create_fp_to_fp
+    InterpreterBuilder.get_bf16 = get_bf16
+
+
+def compute_foreign_floats_in_float32() -> None:
+    """Without it arithmetic, comparisons and dot on bf16 and fp8 work on the bits as if they were integers."""
+
+    def wrap(name):
+        plain = getattr(InterpreterBuilder, name)
+
+        def operation(self, *operands):
+            if not is_foreign(operands[0]):
+                return plain(self, *operands)
+            result = plain(self, *map(widen, operands))
+            if result.data.dtype == np.bool_:
+                return TensorHandle(result.data, tl.int1)
+            return narrow(result, operands[0].dtype)
+
+        setattr(InterpreterBuilder, name, operation)
+
+    for name in ("binary_op", "unary_op", "create_clampf"):
+        wrap(name)
+
+    dot = InterpreterBuilder.create_dot
+    InterpreterBuilder.create_dot = lambda self, a, b, *rest: dot(self, widen(a), widen(b), *rest)
+
+
+def reduce_foreign_floats_in_float32() -> None:
+    """Without it tl.sum, tl.reduce and the scans add up the bits of a bf16 tensor."""
+
+    def wrap(operation):
+        plain = operation.apply
+
+        def apply(self, operands):
+            if not isinstance(operands, tuple) or not any(is_foreign(x.handle) for x in operands):
+                return plain(self, operands)
+            wide = tuple(interpreter_semantic.cast(x, tl.float32) if is_foreign(x.handle) else x for x in operands)
+            return tuple(interpreter_semantic.cast(y, x.dtype) for x, y in zip(operands, plain(self, wide), strict=True))
+
+        operation.apply = apply
+
+    wrap(interpreter.ReduceOps)
+    wrap(interpreter.ScanOps)
+
+
+def multiply_and_add_rounding_once() -> None:
+    """Without it tl.fma rounds the product too (before 3.9), and fails on bf16."""
+
+    def create_fma(self, x, y, z):
+        x, y, wide = (self.cast_impl(operand, tl.float64) for operand in (x, y, z))
+        return self.cast_impl(TensorHandle(x.data * y.data + wide.data, tl.float64), z.dtype)
+
+    InterpreterBuilder.create_fma = create_fma
+
+
+def ignore_nan_in_minimum_and_maximum() -> None:
+    """Without it (before 3.8) tl.minimum and tl.maximum return NaN where a GPU returns the other operand."""
+    InterpreterBuilder.create_minnumf = lambda self, lhs, rhs: self.binary_op(lhs, rhs, np.fmin)
+    InterpreterBuilder.create_maxnumf = lambda self, lhs, rhs: self.binary_op(lhs, rhs, np.fmax)
+
+
+def index_with_a_tensor() -> None:
+    """Without it range(n) with a run-time n fails on Triton 3.6: numpy 2.4 makes no int of an array of one dimension."""
+    plain = interpreter._patch_lang_tensor
+
+    def patch(tensor, scope):
+        plain(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch
+
+
+def share_arguments() -> None:
+    """Without it every launch copies each storage onto itself afterwards: the whole arena, where tensors share one."""
+    interpreter.GridExecutor._init_args_hst = lambda self, args, kwargs: (args, kwargs)
+    interpreter.GridExecutor._restore_args_dev = lambda self, args, host_args, kwargs, host_kwargs: None
+
+
+def let_device_assert_fire() -> None:
+    """Without it tl.device_assert does nothing: it only fires in debug mode.
+
+    Debug mode would also check every integer operation for overflow, at twice the time; a GPU wraps around.
+    """
+    options = dataclasses.replace(interpreter_builder.options, debug=True, sanitize_overflow=False)
+    interpreter_builder.options = options
+
+
+def tune_without_a_driver() -> None:
+    """Without it triton.autotune asks a GPU driver for a clock. All times being equal, the first configuration wins."""
+    Autotuner._bench = lambda self, *args, config, **meta: [0.0, 0.0, 0.0]
+
+
+# libdevice's functions by the name of their symbol, less __nv_ and the f or d that tells the width.
+LIBDEVICE = {
+    **{
+        name: getattr(torch, name)
+        for name in (
+            "acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh erf erfc erfinv exp exp2 expm1 floor fmod"
+            " hypot isinf isnan lgamma log log10 log1p log2 nextafter pow rsqrt signbit sin sinh sqrt tan tanh trunc"
+        ).split()
+    },
+    **{f"fast_{name}": getattr(torch, name) for name in "cos exp log log10 log2 pow sin tan tanh".split()},
+    "fast_exp10": lambda x: torch.pow(10, x),
+    "exp10": lambda x: torch.pow(10, x),
+    "fast_fdivide": torch.div,
+    "fabs": torch.abs,
+    "abs": torch.abs,
+    "rint": torch.round,  # ties to even
+    "nearbyint": torch.round,
+    "round": lambda x: torch.trunc(x + torch.copysign(torch.tensor(0.5, dtype=x.dtype), x)),  # ties away from zero
+    "cbrt": lambda x: torch.copysign(x.abs().double().pow(1 / 3).to(x.dtype), x),
+    "fma": lambda x, y, z: (x.double() * y.double() + z.double()).to(x.dtype),
+    "powi": torch.pow,
+    "normcdf": torch.special.ndtr,
+    "saturate": lambda x: x.clamp(0, 1),
+    "sinpi": lambda x: torch.sin(math.pi * x.double()).to(x.dtype),
+    "cospi": lambda x: torch.cos(math.pi * x.double()).to(x.dtype),
+}
+
+
+def call_libdevice() -> None:
+    """Without it libdevice's functions return None, or fail, where the compiler links NVIDIA's library.
+
+    Triton's own declarations check the types and broadcast, so that what compiles not is refused here too.
+    """
+
+    def create_extern_elementwise(self, library, path, symbol, operands, result_type, is_pure):
+        name = symbol.removeprefix("__nv_")
+        function = LIBDEVICE.get(name) or (LIBDEVICE.get(name[:-1]) if name[-1] in "fd" else None)
+        if function is None:
+            raise NotImplementedError(f"{symbol}: the interpreter has no such function; a GPU has")
+        result = function(*(torch.from_numpy(np.array(operand.data)) for operand in operands)).numpy()
+        return TensorHandle(result.astype(interpreter._get_np_dtype(result_type)), result_type.scalar)
+
+    def with_semantic(function):
+        def call(*operands, _semantic=None):
+            try:
+                return function(*operands, _semantic=interpreter_semantic)
+            except KeyError as error:
+                raise TypeError(
+                    f"libdevice.{function.__name__} takes no {error}: convert with .to(tl.float32) first"
+                ) from None
+
+        return call
+
+    InterpreterBuilder.create_extern_elementwise = create_extern_elementwise
+    for name in [name for name in dir(libdevice) if not name.startswith("_")]:
+        declaration = getattr(cuda_libdevice, name, None)
+        if tl.core.is_builtin(declaration):
+            function = with_semantic(declaration)
+            setattr(libdevice, name, function)
+            setattr(cuda_libdevice, name, function)

@@ -1,0 +1,55 @@
+"""What a worker says of an error -> one clear line for the learner: what is wrong, where, what to do."""
+
+import inspect
+import re
+from pathlib import Path
+
+from .catalog import Part
+from .exercise import Exercise
+
+
+def told(error: dict, part: Part, exercise: Exercise, file: Path) -> tuple[str, str]:
+    """Status (todo or fail) and message for an error that a worker told."""
+    line, message = error.get("line"), error["message"].strip()
+    if todo := error.get("todo"):
+        if match := re.fullmatch(r"TODO (\S+), blank (\d+)", todo.strip("\"' ")):
+            if match[1] == part.id:
+                return "todo", f"blank {match[2]} is still open" + _at(file, line)
+    kind = error["type"]
+    calls = f"{exercise.entry}({', '.join(exercise.argument_names)})"
+    if kind == "TimeOut":
+        text = f"{message}: an endless loop?"
+    elif kind == "Died":
+        text = message + (": an access far out of bounds?" if "SIGSEGV" in message or "SIGBUS" in message else "")
+    elif kind in ("OutOfBounds", "Nonsense", "MissingEntry", "WrongResult"):
+        text = message + (f": the grader calls {calls}" if kind == "MissingEntry" else "")
+    elif kind == "TypeError" and re.search(rf"{exercise.entry}\(\) (takes|missing|got)", message):
+        text = f"{message}: the grader calls {calls}"
+    elif kind == "SyntaxError":
+        text = f"syntax error: {message}"
+    elif kind in ("IndentationError", "TabError"):
+        text = f"wrong indentation: {message}"
+    elif kind == "UnicodeDecodeError" or "source code string cannot contain null bytes" in message:
+        text = "the file is not UTF-8 text"
+    elif "CUDA enabled" in message or "No CUDA GPUs" in message or "NVIDIA driver" in message:
+        text = "asks for a GPU by name: take the device from an input instead, as in `device=x.device`"
+    elif kind == "OutOfMemoryError":
+        text = "out of GPU memory: " + message.split(". ")[0]
+    elif "illegal memory access" in message or "misaligned address" in message:
+        text = "illegal memory access on the GPU: a load or store out of bounds"
+    else:
+        text = f"{kind}: {message}" if message else kind
+    return "fail", text + _at(file, line)
+
+
+def _at(file: Path, line: int | None) -> str:
+    """The learner's line, quoted below the message."""
+    if not line:
+        return ""
+    try:
+        text = file.read_text(encoding="utf-8").splitlines()[line - 1].strip()
+    except (OSError, UnicodeDecodeError, IndexError):
+        text = ""
+    return f"\n{file.name}:{line}: {text}"
+
+

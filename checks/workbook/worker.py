@@ -1,0 +1,239 @@
+"""Untrusted: a forked process that loads the learner's file, does what is asked, and says "done".
+
+Whatever else it says explains a verdict; it never makes one.
+"""
+
+import ctypes
+import faulthandler
+import importlib.util
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from types import SimpleNamespace
+
+LIMIT = 150_000  # bytes a message: less than what a Unix socket takes whole
+PR_SET_PDEATHSIG = 1
+
+
+def prepare(mode: str) -> None:
+    """Imports, in the server that will be forked, what workers of a mode need."""
+    from . import buffers  # noqa: F401
+
+    if mode == "interpret":
+        from . import repair, trace  # noqa: F401
+    if mode == "compile":
+        from . import codegen  # noqa: F401
+
+
+def run(mode: str, job: dict, channel: int, arena: int, log: int) -> None:
+    """The life of a worker; never returns."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    faulthandler.enable(2)
+    sock = socket.socket(fileno=channel)
+    file = job["file"]
+
+    def say(**message):
+        data = json.dumps(message).encode()
+        if len(data) > LIMIT:
+            data = json.dumps({"error": {"type": "TooMuch", "message": "the answer is too long", "line": None}}).encode()
+        sock.send(data)
+
+    try:
+        from . import buffers
+
+        kit = {"interpret": Interpreter, "compile": Compiler, "gpu": Gpu}[mode](buffers, arena)
+        module = load(file)
+        say(done="loaded")
+    except BaseException as error:
+        say(error=describe(error, file))
+        os._exit(1)
+    while data := sock.recv(LIMIT):
+        request = json.loads(data)
+        faulthandler.dump_traceback_later(0.9 * request["deadline"], file=2)
+        try:
+            entry = getattr(module, request["entry"], None)
+            if not callable(entry):
+                raise MissingEntry(f"the file defines no function {request['entry']!r}")
+            say(done=request["do"], **getattr(kit, request["do"])(entry, request))
+        except BaseException as error:
+            say(error=describe(error, file))
+        faulthandler.cancel_dump_traceback_later()
+    os._exit(0)
+
+
+class MissingEntry(Exception): ...
+
+
+class WrongResult(Exception): ...
+
+
+def load(file: str):
+    # linecache and inspect, which Triton reads a kernel's source by, need a module that can be found by name
+    spec = importlib.util.spec_from_file_location("submission", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["submission"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Interpreter:
+    """Runs the entry on the CPU, traced."""
+
+    def __init__(self, buffers, arena):
+        import torch
+
+        from . import repair, trace
+
+        self.buffers, self.arena, self.heap = buffers, buffers.attach(arena), None
+        repair.install()
+        self.trace = trace.install(self.allocation_of)
+        # a small made-up GPU, so that persistent programs do loop over several tiles
+        properties = SimpleNamespace(name="interpreter", multi_processor_count=4, major=9, minor=0)
+        torch.cuda.get_device_properties = lambda *_: properties
+
+    def allocation_of(self, address):
+        base = self.arena.data_ptr()
+        for offset, size in self.inputs:
+            if offset <= address - base < offset + size:
+                return base + offset, base + offset + size
+        return self.heap.allocation_of(address)
+
+    def run(self, entry, request):
+        """Calls the entry once; says where its results lie, and what the trace saw."""
+        described = [a for a in request["args"] if isinstance(a, dict)]
+        self.inputs = [(d["offset"], self.buffers.nbytes(d)) for d in described]
+        self.trace.reset()
+        self.trace.watch = request.get("watch")
+        quiet = lambda: self.trace.launching  # noqa: E731
+        self.heap = self.buffers.Heap(self.arena, *request["heap"], quiet)
+        return called(self, entry, request) | {"facts": self.trace.facts()}
+
+
+class Compiler:
+    """Compiles what the entry launches, on tensors without data."""
+
+    def __init__(self, buffers, arena):
+        from . import codegen
+
+        self.codegen = codegen
+
+    def compile(self, entry, request):
+        import torch
+
+        def meta(a):
+            dtype = getattr(torch, a["dtype"])
+            return torch.empty_strided(a["shape"], a["stride"], dtype=dtype, device="meta")
+
+        args = [meta(a) if isinstance(a, dict) else a for a in request["args"]]
+        with self.codegen.capture(request["arch"]) as launches:
+            entry(*args)
+        return {"facts": [self.codegen.facts(launch) for launch in launches]}
+
+
+class Gpu:
+    """Runs and times the entry on the GPU."""
+
+    def __init__(self, buffers, arena):
+        import torch
+
+        torch.cuda.init()
+        self.torch, self.buffers, self.last = torch, buffers, None
+
+    def run(self, entry, request):
+        opened = self.buffers.DeviceArena(request["size"], request["arena"])
+        try:
+            self.arena = opened.tensor
+            self.heap = self.buffers.Heap(self.arena, *request["heap"])
+            answer = called(self, entry, request)
+            self.torch.cuda.synchronize()
+            return answer
+        finally:
+            del self.arena, self.heap
+            opened.close()
+
+    def open(self, entry, request):
+        """Opens the arena of the timed calls."""
+        self.opened = self.buffers.DeviceArena(request["size"], request["arena"])
+        return {}
+
+    def time(self, entry, request):
+        """Times calls over several sets of inputs; ms by events, which the grader holds against its own clock."""
+        Event, arena = self.torch.cuda.Event, self.opened.tensor
+        sets = [arguments(self.buffers, arena, args) for args in request["sets"]]
+        marks = [(Event(enable_timing=True), Event(enable_timing=True)) for _ in range(request["calls"])]
+        for i, (start, end) in enumerate(marks):
+            start.record()
+            self.last = entry(*sets[i % len(sets)])
+            end.record()
+        self.torch.cuda.synchronize()
+        return {"ms": [start.elapsed_time(end) for start, end in marks]}
+
+    def copy(self, entry, request):
+        """Copies the results of the last timed call into the arena, after the clock has stopped."""
+        heap = self.buffers.Heap(self.opened.tensor, *request["heap"])
+        results = [heap.place(t) for t in several(self.last)]
+        self.torch.cuda.synchronize()
+        self.last = None
+        return {"results": results, "taken": heap.taken}
+
+    def close(self, entry, request):
+        self.opened.close()
+        return {}
+
+
+def arguments(buffers, arena, args):
+    return [buffers.view(arena, a) if isinstance(a, dict) else a for a in args]
+
+
+def called(kit, entry, request) -> dict:
+    args = arguments(kit.buffers, kit.arena, request["args"])
+    with kit.heap:
+        result = entry(*args)
+    operations = kit.heap.operations[:200]
+    results = [kit.heap.place(t) for t in several(result)]
+    return {"results": results, "taken": kit.heap.taken, "operations": operations, "elsewhere": kit.heap.elsewhere}
+
+
+def several(result) -> list:
+    import torch
+
+    results = list(result) if isinstance(result, (tuple, list)) else [result]
+    for r in results:
+        if type(r) is not torch.Tensor:
+            raise WrongResult(f"returned {'None' if r is None else type(r).__name__} where a tensor is expected")
+    return results
+
+
+def describe(error: BaseException, file: str) -> dict:
+    """The innermost cause of an error, and the line of the learner's file that it came from."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__)) is not None:
+        chain.append(inner)
+    lines = [line for e in chain if (line := line_of(e, file))]
+    root = chain[-1]
+    message = root.msg if isinstance(root, SyntaxError) else str(root)
+    said = next((t for e in chain if "TODO " in (t := str(e))), "")
+    todo = said[said.index("TODO ") :].splitlines()[0] if said else None
+    return {"type": type(root).__name__, "message": message[-2000:], "line": lines[-1] if lines else None, "todo": todo}
+
+
+def line_of(error: BaseException, file: str) -> int | None:
+    if isinstance(error, SyntaxError):
+        return error.lineno if error.filename == file else None
+    node, source = getattr(error, "node", None), getattr(error, "src", None)
+    if node is not None and source:  # Triton's CompilationError counts lines from the kernel's own first
+        with open(file, encoding="utf-8") as f:
+            text = f.read()
+        if (at := text.find(source.splitlines()[0])) >= 0:
+            return text.count("\n", 0, at) + node.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return lines[-1] if lines else None

@@ -53,6 +53,15 @@ class Layout:
         self.at = -(-(offset + size) // ALIGN) * ALIGN
         return offset
 
+    def place(self, arguments) -> list:
+        """The arguments of a call, each tensor described in a place of its own."""
+
+        def described(t):
+            d = describe(0, t)
+            return {**d, "offset": self.take(nbytes(d))}
+
+        return [described(a) if isinstance(a, torch.Tensor) else a for a in arguments]
+
 
 def create(size: int) -> int:
     """A sealed file in memory, for a CPU arena."""
@@ -131,7 +140,9 @@ class Heap(TorchDispatchMode):
         if name in EMPTY | FILLED:
             # what is asked for, without asking for it: on the meta device
             like = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
-            device = kwargs.get("device") or (args[0].device if isinstance(args[0], torch.Tensor) else self.arena.device)
+            device = kwargs.get("device") or (
+                args[0].device if isinstance(args[0], torch.Tensor) else self.arena.device
+            )
             if torch.device(device).type == self.arena.device.type and (out := self.allocate(like)) is not None:
                 if name in FILLED:
                     value = 0 if "zeros" in name else 1 if "ones" in name else self._fill_value(name, args, kwargs)

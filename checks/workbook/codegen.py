@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import index
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -22,12 +23,12 @@ from triton.backends.driver import DriverBase
 from triton.compiler import CompiledKernel
 from triton.runtime import Autotuner
 
-from .devices import Device, compiled_for
+from .devices import SHARED, TYPICAL, Device
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One `kernel[grid](...)`, compiled and not launched. `kernel.asm` has ttir, ttgir, llir, ptx and cubin."""
+    """One `kernel[grid](...)`, compiled, not launched; `kernel.asm` has ttir, ttgir, llir, ptx and cubin."""
 
     kernel: CompiledKernel
     grid: tuple[int, int, int]
@@ -45,17 +46,17 @@ def capture(arch: int) -> Iterator[list[Launch]]:
     An autotuned kernel is compiled with the first configuration (after pruning) that fits the device's shared
     memory, or the one that needs least. Errors of the compiler pass through as Triton raises them.
     """
-    device, launches = compiled_for(arch), []
+    device, launches = TYPICAL[arch], []
 
     def run(kernel: CompiledKernel) -> Callable:
-        return lambda x, y, z, *_: launches.append(Launch(kernel, (int(x), int(y), int(z))))
+        return lambda x, y, z, *_: launches.append(Launch(kernel, (index(x), index(y), index(z))))
 
     def autotune(tuner: Autotuner, *args, **kwargs) -> CompiledKernel:
         tuner.nargs, tried = dict(zip(tuner.arg_names, args, strict=False)), []
-        for tuner.best_config in tuner.prune_configs(kwargs):
-            chosen = tuner.best_config.all_kwargs()
-            if tuner.best_config.pre_hook:
-                tuner.best_config.pre_hook({**tuner.nargs, **kwargs, **chosen})
+        for config in tuner.prune_configs(kwargs):
+            tuner.best_config, chosen = config, config.all_kwargs()
+            if config.pre_hook:
+                config.pre_hook({**tuner.nargs, **kwargs, **chosen})
             tuner.fn.run(*args, **kwargs, **chosen)
             tried.append(launches.pop())
             if tried[-1].shared <= device.shared_per_block:
@@ -65,7 +66,8 @@ def capture(arch: int) -> Iterator[list[Launch]]:
 
     with (
         patch.object(triton.runtime.driver, "_active", Driver(device)),
-        patch.object(CompiledKernel, "_init_handles", lambda kernel: None),  # would load the binary into a GPU
+        # Before a launch Triton loads the binary into the GPU, even only to tell a profiler of it.
+        patch.object(CompiledKernel, "_init_handles", lambda kernel: None),
         patch.object(CompiledKernel, "run", property(run)),
         patch.object(Autotuner, "run", autotune),
         patch.multiple(torch.cuda, **cuda(device)),
@@ -99,7 +101,8 @@ class Driver(DriverBase):
         return GPUTarget("cuda", self.device.arch, 32)
 
     def get_current_device(self) -> int:
-        return self.device.arch  # Triton keeps one cache of compiled kernels a device: here, one an architecture
+        # Triton caches compiled kernels by device, so every architecture is a device of its own.
+        return self.device.arch
 
     def get_current_stream(self, _device=None) -> int:
         return 0
@@ -142,11 +145,14 @@ def cuda(device: Device) -> dict[str, Callable]:
 def facts(launch: Launch) -> dict:
     """What `launch` compiled to, ready for JSON.
 
-    kernel, line (of its def), grid, arch, warps, stages, threads (of a block); registers and stack (bytes) of a
-    thread; shared (bytes of a block) and limit (what the architecture allows); spills (bytes that a thread stores
-    to and loads from local memory, each instruction counted once); access: {line, op, bits, count} for every line
-    that touches global memory, op being load, store or atomic, bits the widest access of one thread; instructions:
-    how many of each kind that matters, {"ld.128": 4, "cp.async": 24, "mma": 64, "wgmma": 4, "tma": 3, "bar": 2}.
+    - kernel, line (of its def), grid, arch; warps and threads of a block; stages of its pipelined loops
+    - registers and stack (bytes) of a thread
+    - shared: bytes of a block, and limit: what the architecture allows, which the compiler does not enforce
+    - spills: bytes that a thread stores to and loads from local memory, each instruction counted once
+    - access: {line, op, bits, count} for each line that touches global memory: op is load, store or atomic,
+      bits the widest access of one thread, count the instructions; what TMA copies is not among them
+    - instructions: how many of each kind that matters, such as {"ld.128": 4, "st.32": 8, "atomic": 1,
+      "cp.async": 24, "mma": 64, "wgmma": 4, "tma": 3, "bar": 2}
     """
     metadata, ptx = launch.kernel.metadata, launch.kernel.asm["ptx"]
     arch = metadata.target.arch
@@ -160,7 +166,7 @@ def facts(launch: Launch) -> dict:
         "arch": arch,
         "registers": registers,
         "shared": launch.shared,
-        "limit": compiled_for(arch).shared_per_block,
+        "limit": SHARED[arch],
         "spills": spills,
         "stack": stack,
         "warps": metadata.num_warps,
@@ -184,7 +190,7 @@ def resources(cubin: bytes) -> tuple[int, int, int]:
         file.flush()
         usage = tool(triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name)
         registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
-        # Spilled registers live on the stack, and disassembling costs half a second: look only if there is one.
+        # Spilled registers live on the stack. To disassemble takes half a second: only where there is one.
         sass = tool(triton.knobs.nvidia.nvdisasm.path, "-c", "-ndf", file.name) if stack else ""
     spilled = re.findall(r"\b(?:LDL|STL)(?:\.\w+)*?(?:\.(8|U8|S8|16|U16|S16|64|128))?\s", sass)
     return registers, stack, sum(int(bits.lstrip("US") or 32) // 8 for bits in spilled)
@@ -206,32 +212,34 @@ KINDS = {
 
 
 def read(ptx: str) -> tuple[list[dict], dict[str, int]]:
-    """The accesses to global memory by source line, and the instructions that matter.
+    """The accesses to global memory by source line, and how many instructions there are of each kind.
 
-    PTX and not SASS: ptxas keeps the width of every access and the use of tensor cores as PTX states them,
-    the line table is there in clear, and no tool has to run.
+    From PTX and not SASS: ptxas keeps each access as wide as PTX states it, PTX carries the line table in
+    clear, and to disassemble takes longer than many a compilation.
     """
     own = os.path.basename(re.search(r'\.file\s+1 "(.*?)"', ptx)[1])
-    place = re.compile(rf"^\s*\.loc\s.*//.*?\b{re.escape(own)}:([1-9]\d*):")
-    line, widest, count, instructions = 0, {}, Counter(), Counter()
+    place = re.compile(rf"\s*\.loc\s.*//.*?\b{re.escape(own)}:([1-9]\d*):")
+    line, inline, access, instructions = 0, False, {}, Counter()
     for text in ptx.splitlines():
-        if match := place.match(text):
-            line = int(match[1])  # the innermost frame in the learner's own file, out of Triton's library
-            continue
-        if match := GLOBAL.search(text):
+        if "inline asm" in text:
+            inline = "begin" in text
+        elif ".loc" in text:
+            # The innermost frame in the learner's own file. Inside inline assembly LLVM goes on to number the
+            # lines of the assembly: what it says there is not about the learner's file.
+            if not inline and (match := place.match(text)):
+                line = int(match[1])
+        elif match := GLOBAL.search(text):
             operation, vector, width, pair = match.groups()
             op, bits = OPERATION[operation], int(vector or 1) * int(width) * (2 if pair else 1)
             instructions["atomic" if op == "atomic" else f"{operation}.{bits}"] += 1
+            access.setdefault((line, op), []).append(bits)
         elif match := ASYNC_COPY.search(text):
-            op, bits = "load", 8 * int(match[1], 0)
             instructions["cp.async"] += 1
+            access.setdefault((line, "load"), []).append(8 * int(match[1], 0))
         else:
             instructions.update(kind for kind, pattern in KINDS.items() if pattern.search(text))
-            continue
-        widest[line, op] = max(bits, widest.get((line, op), 0))
-        count[line, op] += 1
-    access = [
-        {"line": line, "op": op, "bits": bits, "count": count[line, op]}
-        for (line, op), bits in sorted(widest.items())
+    rows = [
+        {"line": at, "op": op, "bits": max(bits), "count": len(bits)}
+        for (at, op), bits in sorted(access.items())
     ]
-    return access, dict(instructions)
+    return rows, dict(instructions)

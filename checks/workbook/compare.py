@@ -11,8 +11,9 @@ NAMES = ("finite", "NaN", "+inf", "-inf")
 
 @dataclass
 class Disagreement:
-    """What is wrong with an output. index: the element that shows it, None where no element does."""
+    """What is wrong with the output `name`. index: the element that shows it, None where no element does."""
 
+    name: str
     message: str
     index: tuple[int, ...] | None = None
 
@@ -25,9 +26,9 @@ def explain(name, actual, expected, yardstick, promised, before, floors) -> Disa
     floors: least relative error allowed, by dtype, where a spec overrides FLOOR.
     """
     if tuple(actual.shape) != tuple(promised.shape):
-        return Disagreement(f"{name} has shape {list(actual.shape)}, expected {list(promised.shape)}")
+        return Disagreement(name, f"{name} has shape {list(actual.shape)}, expected {list(promised.shape)}")
     if actual.dtype != promised.dtype:
-        return Disagreement(f"{name} is {_short(actual.dtype)}, expected {_short(promised.dtype)}")
+        return Disagreement(name, f"{name} is {_short(actual.dtype)}, expected {_short(promised.dtype)}")
     if actual.numel() == 0:
         return None
     if not actual.dtype.is_floating_point:
@@ -99,7 +100,7 @@ def _found(name, actual, expected, wrong, before, detail, first_of=None) -> Disa
     sentences.append(f"{at} is {_number(got)}, expected {_number(want)}")
     if hint := pattern(actual, expected, stale if stale.any() else wrong):
         sentences.append(hint)
-    return Disagreement("; ".join(sentences), index)
+    return Disagreement(name, "; ".join(sentences), index)
 
 
 def pattern(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -> str:
@@ -123,9 +124,8 @@ def pattern(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -
             return f"only row {int(rows[0])} is wrong"
         if len(columns) == 1 and wrong.shape[1] > 1:
             return f"only column {int(columns[0])} is wrong"
-        if len(columns) < wrong.shape[1] and int(columns[-1]) - int(columns[0]) + 1 == len(columns):
-            if int(columns[-1]) == wrong.shape[1] - 1:
-                return f"only the columns from {int(columns[0])} on are wrong: the tail of each row"
+        if len(columns) < wrong.shape[1] == int(columns[0]) + len(columns):
+            return f"only the columns from {int(columns[0])} on are wrong: the tail of each row"
     if count == last - first + 1 and last == total - 1 and first > 0:
         return f"only the tail is wrong, from element {first:,} on: look at the mask and at the grid"
     if count > 0.5 * total:

@@ -47,7 +47,10 @@ def by_rows(count: int) -> Callable[[Sequence], Iterable]:
         rows = inputs[0].shape[0]
         for start in range(0, rows, count):
             part = slice(start, min(start + count, rows))
-            yield [t[part] if isinstance(t, torch.Tensor) and t.dim() and t.shape[0] == rows else t for t in inputs], (part,)
+            yield (
+                [t[part] if isinstance(t, torch.Tensor) and t.dim() and t.shape[0] == rows else t for t in inputs],
+                (part,),
+            )
 
     return slices
 
@@ -135,6 +138,7 @@ class Exercise:
     tolerance: least relative error allowed, by dtype, where the library's is wrong for a reason that the spec gives.
     deterministic: results repeat bit for bit on a GPU.
     mutates: inputs, by the reference's argument names, that the entry changes in place.
+    bugs: the first whose rung is `moves` or `fast` is the naive kernel that the target of `speed` must fail.
     """
 
     entry: str

@@ -34,8 +34,8 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
     if share < moves.sectors:
         worst = max(lines, key=lambda line: SECTOR * line["sectors"] - line["useful"])
         complaints.append(
-            f"uses {share:.0%} of the {SECTOR}-byte sectors it touches, at least {moves.sectors:.0%} is asked; worst is "
-            f"the {worst['kind']} of {worst['arg']} in line {worst['line']}, "
+            f"uses {share:.0%} of the {SECTOR}-byte sectors it touches, at least {moves.sectors:.0%} is asked; "
+            f"worst is the {worst['kind']} of {worst['arg']} in line {worst['line']}, "
             f"which uses {worst['useful'] / (SECTOR * worst['sectors']):.0%}"
         )
     if launches > moves.launches:
@@ -47,7 +47,9 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
 
 
 def _by_bytes(lines, operations):
-    words = [(line["bytes"], f"line {line['line']} {line['kind']}s {line['bytes']:,} of {line['arg']}") for line in lines]
+    words = [
+        (line["bytes"], f"line {line['line']} {line['kind']}s {line['bytes']:,} of {line['arg']}") for line in lines
+    ]
     return words + [(op["bytes"], f"torch's {op['name']} moves {op['bytes']:,}") for op in operations]
 
 

@@ -1,12 +1,11 @@
 """Triton's interpreter made right, for Triton 3.6 to 3.9 and numpy up to 2.5. Imported by a worker only.
 
-The interpreter holds tensors in numpy arrays. numpy has no bfloat16 and no 8-bit floats, so it keeps those as raw
-unsigned integers, and most operations then compute on the bits. Other faults are smaller. Each repair below says
-what is wrong without it.
+The interpreter holds tensors in numpy arrays. numpy has no bfloat16 and no 8-bit floats, so it keeps those as
+raw unsigned integers, and most operations then compute on the bits. Other faults are smaller. Each repair below
+says what is wrong without it.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 import torch
@@ -16,22 +15,25 @@ from triton.language.extra import libdevice
 from triton.language.extra.cuda import libdevice as cuda_libdevice
 from triton.runtime import interpreter
 from triton.runtime.autotuner import Autotuner
-from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, interpreter_builder, interpreter_semantic
+from triton.runtime.interpreter import (
+    InterpreterBuilder,
+    TensorHandle,
+    interpreter_builder,
+    interpreter_semantic,
+)
 
-# The floats that numpy lacks, by Triton's name: torch's dtype, and an integer of its width.
-FOREIGN = {
-    "bf16": (torch.bfloat16, torch.int16),
-    "fp8e4nv": (torch.float8_e4m3fn, torch.uint8),
-    "fp8e5": (torch.float8_e5m2, torch.uint8),
-}
+# The floats that numpy lacks, by Triton's name.
+FOREIGN = {"bf16": torch.bfloat16, "fp8e4nv": torch.float8_e4m3fn, "fp8e5": torch.float8_e5m2}
 NATIVE = {"fp16", "fp32", "fp64"}
+INTEGER = {1: torch.int8, 2: torch.int16}
 
 
 def install() -> None:
-    """Repair the interpreter of this process, once. TRITON_INTERPRET=1 must have been set before triton's import."""
+    """Repair the interpreter of this process, once; TRITON_INTERPRET=1 must have been set before Triton's import."""
     convert_foreign_floats()
     compute_foreign_floats_in_float32()
     reduce_foreign_floats_in_float32()
+    add_foreign_floats_atomically()
     multiply_and_add_rounding_once()
     ignore_nan_in_minimum_and_maximum()
     index_with_a_tensor()
@@ -50,22 +52,23 @@ def widen(handle):
     """A foreign handle as fp32, exactly; any other as it is."""
     if not is_foreign(handle):
         return handle
-    dtype, bits = FOREIGN[handle.dtype.scalar.name]
-    integers = torch.from_numpy(np.array(handle.data).view(f"i{bits.itemsize}" if bits == torch.int16 else "u1"))
+    dtype = FOREIGN[handle.dtype.scalar.name]
+    integers = torch.from_numpy(handle.data.astype(f"i{dtype.itemsize}"))
     return TensorHandle(integers.view(dtype).float().numpy(), tl.float32)
 
 
 def narrow(handle, dtype):
-    """A numeric handle as the foreign ``dtype``, rounded to nearest even; an 8-bit float saturates, as on a GPU."""
-    target, bits = FOREIGN[dtype.scalar.name]
+    """A numeric handle as the foreign ``dtype``, rounded to nearest even; fp8 saturates, as it does on a GPU."""
+    target = FOREIGN[dtype.scalar.name]
     values = torch.from_numpy(np.array(handle.data, np.float32))
     if target.itemsize == 1:
         values = values.clamp(-torch.finfo(target).max, torch.finfo(target).max)
-    return TensorHandle(values.to(target).view(bits).numpy().view(f"u{target.itemsize}"), dtype.scalar)
+    bits = values.to(target).view(INTEGER[target.itemsize]).numpy().view(f"u{target.itemsize}")
+    return TensorHandle(bits, dtype.scalar)
 
 
 def convert_foreign_floats() -> None:
-    """Without it fp32 to bf16 truncates, fp8 rounds wrongly, and an integer, fp16 or fp64 becomes bf16 by its bits."""
+    """Without it fp32 to bf16 truncates, fp8 rounds wrongly, and an integer or fp64 is taken for bf16's bits."""
     plain = InterpreterBuilder.create_fp_to_fp
 
     def cast_impl(self, src, dst_type):
@@ -89,7 +92,7 @@ def convert_foreign_floats() -> None:
 
 
 def compute_foreign_floats_in_float32() -> None:
-    """Without it arithmetic, comparisons and dot on bf16 and fp8 work on the bits as if they were integers."""
+    """Without it arithmetic, comparisons and dot take the bits of bf16 and fp8 for integers."""
 
     def wrap(name):
         plain = getattr(InterpreterBuilder, name)
@@ -120,13 +123,42 @@ def reduce_foreign_floats_in_float32() -> None:
         def apply(self, operands):
             if not isinstance(operands, tuple) or not any(is_foreign(x.handle) for x in operands):
                 return plain(self, operands)
-            wide = tuple(interpreter_semantic.cast(x, tl.float32) if is_foreign(x.handle) else x for x in operands)
-            return tuple(interpreter_semantic.cast(y, x.dtype) for x, y in zip(operands, plain(self, wide), strict=True))
+            wide = tuple(
+                interpreter_semantic.cast(x, tl.float32) if is_foreign(x.handle) else x for x in operands
+            )
+            return tuple(
+                interpreter_semantic.cast(y, x.dtype)
+                for x, y in zip(operands, plain(self, wide), strict=True)
+            )
 
         operation.apply = apply
 
     wrap(interpreter.ReduceOps)
     wrap(interpreter.ScanOps)
+
+
+def add_foreign_floats_atomically() -> None:
+    """Without it tl.atomic_add on bf16 adds up the bits."""
+    plain = InterpreterBuilder.create_atomic_rmw
+    memory = interpreter._interpreter
+
+    def create_atomic_rmw(self, op, pointers, values, mask, *rest):
+        if not is_foreign(values):
+            return plain(self, op, pointers, values, mask, *rest)
+        at, result = pointers.data.ravel(), np.zeros(pointers.data.size, values.data.dtype)
+        waiting = np.flatnonzero(mask.data)
+        while waiting.size:
+            _, first = np.unique(at[waiting], return_index=True)  # lanes that share an address take turns
+            turn = waiting[first]
+            everywhere = np.ones(turn.size, bool)
+            result[turn] = memory.load(at[turn], everywhere, result[turn], result.dtype)
+            old = TensorHandle(result[turn], values.dtype.scalar)
+            new = self.binary_op(old, TensorHandle(values.data.ravel()[turn], old.dtype), np.add)
+            memory.store(at[turn], new.data, everywhere)
+            waiting = np.delete(waiting, first)
+        return TensorHandle(result.reshape(pointers.data.shape), values.dtype.scalar)
+
+    InterpreterBuilder.create_atomic_rmw = create_atomic_rmw
 
 
 def multiply_and_add_rounding_once() -> None:
@@ -146,7 +178,7 @@ def ignore_nan_in_minimum_and_maximum() -> None:
 
 
 def index_with_a_tensor() -> None:
-    """Without it range(n) with a run-time n fails on Triton 3.6: numpy 2.4 makes no int of an array of one dimension."""
+    """Without it range(n) with a run-time n fails on Triton 3.6: numpy 2.4 refuses int() of a 1-d array."""
     plain = interpreter._patch_lang_tensor
 
     def patch(tensor, scope):
@@ -157,7 +189,7 @@ def index_with_a_tensor() -> None:
 
 
 def share_arguments() -> None:
-    """Without it every launch copies each storage onto itself afterwards: the whole arena, where tensors share one."""
+    """Without it a launch ends by copying each storage onto itself: all of the arena that the tensors share."""
     interpreter.GridExecutor._init_args_hst = lambda self, args, kwargs: (args, kwargs)
     interpreter.GridExecutor._restore_args_dev = lambda self, args, host_args, kwargs, host_kwargs: None
 
@@ -172,35 +204,39 @@ def let_device_assert_fire() -> None:
 
 
 def tune_without_a_driver() -> None:
-    """Without it triton.autotune asks a GPU driver for a clock. All times being equal, the first configuration wins."""
+    """Without it triton.autotune asks a GPU driver for a clock. All times equal, the first configuration wins."""
     Autotuner._bench = lambda self, *args, config, **meta: [0.0, 0.0, 0.0]
 
 
+# fmt: off
+SAME_IN_TORCH = (
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "erf",
+    "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "fmod", "hypot", "isinf", "isnan", "lgamma", "log", "log10",
+    "log1p", "log2", "nextafter", "pow", "rsqrt", "signbit", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+)
+# fmt: on
+
 # libdevice's functions by the name of their symbol, less __nv_ and the f or d that tells the width.
 LIBDEVICE = {
+    **{name: getattr(torch, name) for name in SAME_IN_TORCH},
     **{
-        name: getattr(torch, name)
-        for name in (
-            "acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh erf erfc erfinv exp exp2 expm1 floor fmod"
-            " hypot isinf isnan lgamma log log10 log1p log2 nextafter pow rsqrt signbit sin sinh sqrt tan tanh trunc"
-        ).split()
+        f"fast_{name}": getattr(torch, name)
+        for name in ("cos", "exp", "log", "log10", "log2", "pow", "sin", "tan")
     },
-    **{f"fast_{name}": getattr(torch, name) for name in "cos exp log log10 log2 pow sin tan tanh".split()},
+    "fast_tanh": torch.tanh,
+    "fast_fdivide": torch.div,
     "fast_exp10": lambda x: torch.pow(10, x),
     "exp10": lambda x: torch.pow(10, x),
-    "fast_fdivide": torch.div,
     "fabs": torch.abs,
-    "abs": torch.abs,
-    "rint": torch.round,  # ties to even
-    "nearbyint": torch.round,
-    "round": lambda x: torch.trunc(x + torch.copysign(torch.tensor(0.5, dtype=x.dtype), x)),  # ties away from zero
-    "cbrt": lambda x: torch.copysign(x.abs().double().pow(1 / 3).to(x.dtype), x),
     "fma": lambda x, y, z: (x.double() * y.double() + z.double()).to(x.dtype),
-    "powi": torch.pow,
+    "nearbyint": torch.round,
     "normcdf": torch.special.ndtr,
+    "powi": torch.pow,
+    "rint": torch.round,
+    "round": lambda x: torch.copysign(torch.floor(x.double().abs() + 0.5), x).to(
+        x.dtype
+    ),  # ties away from zero
     "saturate": lambda x: x.clamp(0, 1),
-    "sinpi": lambda x: torch.sin(math.pi * x.double()).to(x.dtype),
-    "cospi": lambda x: torch.cos(math.pi * x.double()).to(x.dtype),
 }
 
 

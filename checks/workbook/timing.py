@@ -5,13 +5,15 @@ copy, or a matmul) and of the kernel take turns, so that clocks and neighbours m
 """
 
 import math
+import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
 
 import torch
 
-from . import buffers, devices
+from . import buffers, devices, oracle
+from .words import Verdict
 
 ROUNDS = 7
 EXTENSIONS = 3  # times that as many rounds are added before the answer is "inconclusive"
@@ -38,12 +40,10 @@ class Timing:
 
 def grade(grading, speed):
     """Verdict of one timed case. `grading` is the part's Grading, on a machine with a GPU."""
-    from .grader import Verdict, several
-
     if problem := refusal():
         return Verdict("ungraded", problem)
     inputs = grading.inputs(speed.case, "meta")
-    outputs = several(grading.exercise.reference(*inputs))
+    outputs = oracle.promised(grading.exercise, inputs)
     sizes = [a.nbytes for a in inputs if isinstance(a, torch.Tensor)]
     flops = speed.flops(*inputs) if speed.flops else 0
     work = speed.bytes(*inputs)
@@ -58,7 +58,7 @@ def grade(grading, speed):
         if error := session.start():
             return error
         rooflines, kernels, ceilings = [], [], []
-        for attempt in range(1 + EXTENSIONS):
+        for _ in range(1 + EXTENSIONS):
             for _ in range(ROUNDS):
                 copy = copy_rate()
                 roofline = max(work / copy, flops / (matmul_rate() if flops else 1)) * 1e3
@@ -82,7 +82,8 @@ def grade(grading, speed):
     facts = {"timing": {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(timing).items()}}
     device = devices.find(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
     if device and timing.gbps > SUSPECT * device.bandwidth:
-        return Verdict("fail", f"suspect: {timing.gbps:,.0f} GB/s is more than this GPU can move ({device.bandwidth:,})", facts)
+        peak = f"{timing.gbps:,.0f} GB/s is more than the {device.bandwidth:,} that this GPU can move"
+        return Verdict("fail", f"suspect: {peak}; is all of the work done in the call?", facts)
     reached = f"{share:.0%} of the roofline ({timing.gbps:,.0f} GB/s, {ms:.3f} ms), {speed.target:.0%} is asked"
     if low >= speed.target:
         return Verdict("pass", reached, facts)
@@ -93,8 +94,6 @@ def grade(grading, speed):
 
 def refusal() -> str:
     """Why nothing is timed here, or an empty string."""
-    import os
-
     if os.environ.get("TRITON_INTERPRET") == "1":
         return "TRITON_INTERPRET=1 is set: the interpreter's time says nothing of a GPU; unset it to be timed"
     return ""
@@ -115,29 +114,20 @@ class Session:
 
     def __init__(self, grading, speed, sets, outputs):
         self.grading, self.speed, self.outputs = grading, speed, outputs
-        self.names = {"entry": speed.case.entry or grading.exercise.entry}
         layout, self.sets = buffers.Layout(), []
         for _ in range(sets):
             args = grading.inputs(speed.case, "meta")
-            self.sets.append(
-                [
-                    buffers.describe(layout.take(buffers.nbytes(buffers.describe(0, a))), a) if isinstance(a, torch.Tensor) else a
-                    for a in args
-                ]
-            )
+            self.sets.append(layout.place(args))
         room = sum(t.nbytes for t in outputs)
         self.heap = [layout.at, layout.at + room + (len(outputs) + 2) * 2 * buffers.GUARD]
         self.arena = buffers.DeviceArena(self.heap[1])
 
     def start(self):
         """Fills the inputs, warms up; a Verdict where that fails."""
-        for k, args in enumerate(self.sets):
-            fresh = self.grading.inputs(self.speed.case, "cuda")
-            for a, d in zip(fresh, args, strict=True):
+        for args in self.sets:
+            for a, d in zip(self.grading.inputs(self.speed.case, "cuda"), args, strict=True):
                 if isinstance(a, torch.Tensor):
                     buffers.view(self.arena.tensor, d).copy_(a)
-            if k == 0:
-                self.first = fresh
         torch.cuda.synchronize()
         answer = self._ask("open", size=self.heap[1], arena=self.arena.handle)
         if "error" not in answer:
@@ -145,7 +135,7 @@ class Session:
         if "error" not in answer:
             answer = self._ask("time", sets=self.sets, calls=5)
         if "error" in answer:
-            return self.grading._told("gpu", answer["error"])
+            return self.grading.told("gpu", answer["error"])
         self.calls = max(5, min(400, math.ceil(BATCH_MS / max(1e-3, statistics.median(answer["ms"])))))
         self.handshake = min(self._wall(0)[0] for _ in range(3))
         return None
@@ -154,26 +144,27 @@ class Session:
         """Milliseconds of a call, as the slower of two clocks tells it; or a Verdict."""
         wall, answer = self._wall(self.calls)
         if "error" in answer:
-            return self.grading._told("gpu", answer["error"])
+            return self.grading.told("gpu", answer["error"])
         events = [float(ms) for ms in answer["ms"]]
         if len(events) != self.calls:
-            from .grader import Verdict
-
             return Verdict("fail", "the worker timed another number of calls than it was asked")
         # a worker can tell any number of its own clock, but not make the grader's run slower
         return max(statistics.median(events), (wall - min(self.handshake, 0.5)) / self.calls * 0.97)
 
     def check(self):
         """The last timed call's results against the oracle; a Verdict where they are wrong."""
-        self.arena.tensor[self.heap[0] :].random_()
-        before = self.arena.tensor[self.heap[0] :].clone()
+        arena, start = self.arena.tensor, self.heap[0]
+        arena[start:].random_()
+        before = arena[start:].clone()
         torch.cuda.synchronize()
         answer = self._ask("copy", heap=self.heap)
         if "error" in answer:
-            return self.grading._told("gpu", answer["error"])
-        arena = self.arena.tensor
-        shifted = [{**d, "offset": d["offset"] - self.heap[0]} for d in answer["results"]]
-        return self.grading.check_results(self.speed.case, self.first, self.outputs, arena, answer["results"], before, shifted)
+            return self.grading.told("gpu", answer["error"])
+        results = [buffers.view(arena, d) for d in answer["results"]]
+        poison = [buffers.view(before, {**d, "offset": d["offset"] - start}) for d in answer["results"]]
+        inputs = self.grading.inputs(self.speed.case, "cuda")
+        found = oracle.disagree(self.grading.exercise, self.speed.case, inputs, results, poison)
+        return Verdict("fail", f"in a timed call: {found.message}") if found else None
 
     def close(self):
         if "gpu" in self.grading.workers:
@@ -187,7 +178,7 @@ class Session:
         return (time.perf_counter() - start) * 1e3, answer
 
     def _ask(self, do, **request):
-        return self.grading._ask("gpu", do, self.speed.case, **request)
+        return self.grading.ask("gpu", do, self.speed.case, **request)
 
 
 def copy_rate() -> float:
@@ -231,26 +222,14 @@ def _matmul_buffers():
 
 def time_peers(grading, speed, every: bool) -> dict[str, float | str]:
     """Milliseconds of each peer (of the first, the baseline, unless `every`), or why there are none."""
+    from triton.testing import do_bench
+
     result = {}
     for name, call in list(speed.peers.items())[: None if every else 1]:
         inputs = grading.inputs(speed.case, "cuda")
         try:
             peer = torch.compile(call) if name.endswith("compile") else call
-            for _ in range(3):
-                peer(*inputs)
-            flush = torch.empty(2 * torch.cuda.get_device_properties(0).L2_cache_size, dtype=torch.uint8, device="cuda")
-
-            def timed():
-                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                flush.zero_()
-                start.record()
-                peer(*inputs)
-                end.record()
-                return start, end
-
-            marks = [timed() for _ in range(60)]
-            torch.cuda.synchronize()
-            result[name] = round(statistics.median(a.elapsed_time(b) for a, b in marks), 5)
+            result[name] = do_bench(lambda peer=peer, inputs=inputs: peer(*inputs), return_mode="median")
         except ImportError as error:
             result[name] = f"not installed: {error}"
         except Exception as error:  # a peer's failure is no verdict on the learner

@@ -1,11 +1,13 @@
 """Triton's interpreter observed: bounds, races, bytes and sectors a line. Imported by a worker only.
 
-An access is the bytes that one program reads or writes with one tl.load, tl.store or atomic. It is held as *runs*:
-sorted, disjoint intervals of addresses. A contiguous block is one run, a tile has one a row, and everything else
-(bounds, sectors, races) is arithmetic on runs, which are few.
+An access is what one program reads or writes with one tl.load, tl.store or atomic. It is held as *runs*:
+sorted, disjoint intervals of byte addresses. A contiguous block is one run and a tile one run a row, so that
+everything asked of an access (is it inside, how many sectors, who was here before) is arithmetic on a few
+intervals.
 
-A pointer knows the kernel argument it came from: the argument's handle is given a pointer type of its own that
-carries its Region, and Triton's own pointer arithmetic hands the type on.
+A pointer knows the kernel argument it came from: the argument's handle is given a pointer type of its own, and
+Triton's pointer arithmetic hands that type on. So a stray pointer is caught even in
+memory that another argument owns.
 """
 
 import copy
@@ -18,76 +20,55 @@ from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-SECTOR = 5  # log2 of the 32 bytes that a GPU moves at least
+from .races import Allocation, Timeline
+
+SECTOR_BITS = 5  # a GPU moves no less than 32 bytes
 MOST_FINDINGS = 8
 
 
 class OutOfBounds(Exception):
-    """A kernel was about to touch memory outside the allocation of the argument that its pointer came from."""
+    """A program was about to touch memory outside the allocation that its pointer belongs to."""
 
 
-class Region:
-    """The memory behind one kernel argument during one launch."""
+class Argument:
+    """A pointer that the kernel was given: ``count`` elements of ``size`` bytes from address ``origin``."""
 
-    def __init__(self, name, tensor, allocation):
-        span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) if tensor.numel() else 0
-        self.name, self.origin, self.size, self.count = name, tensor.data_ptr(), tensor.element_size(), span
-        self.low, self.high = allocation or (self.origin, self.origin + span * self.size)
-        self.stores = self.loads = None  # for each element, the event that last stored and that first loaded it
-        self.earlier_loads = []  # (event, starts, ends) until something is stored here: most arguments are only read
+    def __init__(self, name, origin, size, count, allocation):
+        self.name, self.origin, self.size, self.count, self.allocation = name, origin, size, count, allocation
 
-    def element(self, address) -> int:
-        return (int(address) - self.origin) // self.size
-
-    def holds(self, low, high) -> bool:
-        return self.low <= low and high <= self.high
-
-    def slots(self, starts, ends):
-        """The elements in the runs, as a slice or an array of indices, counted from the allocation's begin."""
-        first, last = (starts - self.low) // self.size, (ends - self.low + self.size - 1) // self.size
-        if len(first) == 1:
-            return slice(int(first[0]), int(last[0]))
-        lengths = last - first
-        return np.repeat(last - lengths.cumsum(), lengths) + np.arange(lengths.sum())
+    def element(self, address) -> str:
+        return f"element {(int(address) - self.origin) // self.size} of {self.name}"
 
 
 class Launch:
-    """What is known of the launch in progress. An event is a source line in one program; events only count up."""
+    """The launch in progress: its kernel, the kernel's file, and the memory it was given."""
 
-    def __init__(self, kernel, file, regions):
-        self.kernel, self.file, self.regions = kernel, file, regions
-        self.events = [None]  # (program, line); number 0 means that nothing has happened
-        self.atomics = False
-
-    def begin(self, program) -> None:
-        self.program, self.first_event, self.event_of_line, self.synchronised = program, len(self.events), {}, False
-
-    def event(self, line) -> int:
-        if line not in self.event_of_line:
-            self.event_of_line[line] = len(self.events)
-            self.events.append((self.program, line))
-        return self.event_of_line[line]
+    def __init__(self, kernel, file):
+        self.kernel, self.file = kernel, file
+        self.arguments, self.allocations, self.owner = [], {}, {}
+        self.timeline = Timeline()
 
 
 def runs(addresses, size):
-    """Sorted, disjoint intervals [start, end) of the bytes at ``addresses``, ``size`` bytes each."""
-    addresses = addresses.astype(np.int64)
-    while True:
-        breaks = np.flatnonzero(addresses[1:] != addresses[:-1] + size)
-        starts = addresses[np.concatenate(([0], breaks + 1))]
-        ends = addresses[np.concatenate((breaks, [-1]))] + size
-        if (starts[1:] >= ends[:-1]).all():
-            return starts, ends
-        addresses = np.unique(addresses)
+    """The bytes at ``addresses``, ``size`` each, as sorted, disjoint intervals: their starts and their ends."""
+    addresses = addresses.view(np.int64)
+    steps = addresses[1:] - addresses[:-1]
+    if steps.size and steps.min() < 0:
+        addresses = np.sort(addresses)
+        steps = addresses[1:] - addresses[:-1]
+    jumps = np.flatnonzero(steps > size)
+    if not jumps.size:
+        return addresses[:1], addresses[-1:] + size
+    return addresses[np.append(0, jumps + 1)], addresses[np.append(jumps, -1)] + size
 
 
-def sectors(starts, ends) -> int:
-    first, last = starts >> SECTOR, (ends - 1) >> SECTOR
+def count_sectors(starts, ends) -> int:
+    first, last = starts >> SECTOR_BITS, (ends - 1) >> SECTOR_BITS
     return int((last - first + 1).sum() - (first[1:] == last[:-1]).sum())
 
 
 class Trace:
-    """What the launches since the last reset() did; see facts()."""
+    """What the launches since the last reset() did; see facts(). ``launching`` is True while one executes."""
 
     def __init__(self, allocation_of):
         self.allocation_of = allocation_of
@@ -95,220 +76,222 @@ class Trace:
         self.reset()
 
     def reset(self) -> None:
-        self.launches, self.lines, self.findings, self.flops = [], defaultdict(lambda: [0, 0, 0, 0]), {}, 0
+        self.launches, self.findings, self.flops = [], {}, 0
+        self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0))
 
     def facts(self) -> dict:
-        """JSON-able. Bytes and sectors are summed over accesses; a sector is counted once for each access.
+        """JSON-able.
 
-        launches: kernel, grid, programs. lines: kernel, line, kind (load, store, atomic), arg, bytes (asked for by
-        live lanes), useful (distinct bytes), sectors (of 32 bytes), times. flops: of tl.dot. findings: races.
+        launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store or
+        atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct bytes),
+        sectors (of 32 bytes, touched) and times (accesses). flops: of tl.dot. findings: kind, line and message.
         """
         lines = [
-            dict(zip(("kernel", "line", "kind", "arg", "bytes", "sectors", "useful", "times"), (*where, *counts), strict=True))
-            for where, counts in self.lines.items()
+            dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
+            for (kernel, line, kind, arg), counts in self.lines.items()
         ]
-        return dict(launches=self.launches, lines=lines, flops=self.flops, findings=list(self.findings.values()))
+        return dict(
+            launches=self.launches, lines=lines, flops=self.flops, findings=list(self.findings.values())
+        )
 
-    def begin_launch(self, executor, named_arguments) -> None:
-        self.owners, regions = {}, []
-        waiting = list(named_arguments)
+    def on_launch(self, executor, args, kwargs) -> None:
+        self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename)
+        waiting = [*zip(executor.arg_names, args, strict=False), *kwargs.items()]
         while waiting:
             name, value = waiting.pop(0)
+            value = value.base if isinstance(value, TensorDescriptor) else value
             if isinstance(value, tuple):
                 waiting += [(f"{name}[{i}]", item) for i, item in enumerate(value)]
-                continue
-            value = value.base if isinstance(value, TensorDescriptor) else value
-            if hasattr(value, "data_ptr"):
-                region = self.region(name, interpreter._unwrap_tensor(value))
-                self.owners.setdefault(id(value), region)
-                regions.append(region)
-        self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename, regions)
+            elif hasattr(value, "data_ptr"):
+                self.launch.owner[id(value)] = self.add_tensor(name, interpreter._unwrap_tensor(value))
 
-    def region(self, name, tensor) -> Region:
-        return Region(name, tensor, self.allocation_of(tensor.data_ptr()))
+    def on_grid(self, builder, *grid) -> None:
+        self.launches.append(dict(kernel=self.launch.kernel, grid=[int(n) for n in grid], programs=0))
+
+    def on_program(self, builder, *program) -> None:
+        self.program = program
+        self.launches[-1]["programs"] += 1
+        one_dimension = self.launches[-1]["grid"][1:] == [1, 1]
+        self.launch.timeline.begin(program[0] if one_dimension else program)
+
+    def on_load(self, builder, pointers, mask, *_, **__) -> None:
+        self.access("load", pointers, mask)
+
+    def on_store(self, builder, pointers, values, mask, *_, **__) -> None:
+        self.access("store", pointers, mask, values.data)
+
+    def on_rmw(self, builder, op, pointers, values, mask, *_) -> None:
+        self.access("atomic", pointers, mask)
+
+    def on_cas(self, builder, pointers, *_) -> None:
+        self.access("atomic", pointers, np.ones(pointers.data.shape, bool))
+
+    def on_dot(self, builder, a, b, *_) -> None:
+        self.flops += 2 * a.data.size * b.data.shape[-1]
+
+    def add_tensor(self, name, tensor) -> Argument:
+        origin, size = tensor.data_ptr(), tensor.element_size()
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        count = 1 + sum((n - 1) * stride for n, stride in steps) if tensor.numel() else 0
+        return self.add(
+            name, origin, size, count, self.allocation_of(origin) or (origin, origin + count * size)
+        )
+
+    def add(self, name, origin, size, count, extent) -> Argument:
+        """Arguments that share an allocation share its history, or an in-place kernel would hide its races."""
+        allocation = self.launch.allocations.setdefault(extent, Allocation(*extent, size))
+        self.launch.arguments.append(Argument(name, origin, size, count, allocation))
+        return self.launch.arguments[-1]
 
     def line(self) -> int:
-        """The line of the learner's file that is executing."""
-        frame, file = sys._getframe(2), self.launch.file
-        while frame.f_back and frame.f_code.co_filename != file:
+        """The line of the kernel's file that is executing, in the kernel or in a helper."""
+        frame = sys._getframe(1)
+        while frame.f_back and frame.f_code.co_filename != self.launch.file:
             frame = frame.f_back
         return frame.f_lineno
 
     def access(self, kind, pointers, mask, values=None) -> None:
-        """Note one access; raises OutOfBounds if it would escape. Called before it is carried out."""
+        """Note one access before it is carried out; raises OutOfBounds if it would escape."""
         every = pointers.data
-        live = np.broadcast_to(getattr(mask, "data", mask) if not isinstance(mask, np.ndarray) else mask, every.shape)
-        at = every[live.astype(bool, copy=False)] if not live.all() else every.ravel()
-        if not at.size:
-            return
+        live = np.asarray(mask.data, bool)  # a descriptor's mask is a bare array, whose .data is a memoryview
+        select = np.ravel if live.all() else lambda block: block[live]
+        at = select(every)
         size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         line = self.line()
-        starts, ends = runs(at, size)
-        region = getattr(pointers.dtype, "region", None) or self.find(starts[0], ends[-1])
-        if not region.holds(starts[0], ends[-1]):
-            raise OutOfBounds(self.escape(kind, line, region, every, live, size))
+        for argument, lanes in self.owners(pointers, at, size):
+            starts, ends = runs(at[lanes], size)
+            allocation, timeline = argument.allocation, self.launch.timeline
+            if not allocation.holds(starts[0], ends[-1]):
+                raise OutOfBounds(self.escape(kind, line, argument, every, live, lanes, size))
+            counts = self.lines[self.launch.kernel, line, kind, argument.name]
+            counts["bytes"] += at[lanes].size * size
+            counts["sectors"] += count_sectors(starts, ends)
+            counts["useful"] += int((ends - starts).sum())
+            counts["times"] += 1
+            if kind == "load":
+                self.race(argument, line, allocation.load(timeline, line, starts, ends, argument.element))
+            elif kind == "store":
+                race = allocation.store(
+                    timeline, line, starts, ends, at[lanes], select(values)[lanes], argument.element
+                )
+                self.race(argument, line, race)
+            else:
+                timeline.note_atomic()
 
-        counts = self.lines[self.launch.kernel, line, kind, region.name]
-        for i, amount in enumerate((at.size * size, sectors(starts, ends), int((ends - starts).sum()), 1)):
-            counts[i] += amount
-        if kind == "load":
-            self.note_load(region, line, starts, ends)
-        elif kind == "store":
-            self.note_store(region, line, starts, ends, at, values, live)
-        else:
-            self.launch.atomics = self.launch.synchronised = True
-
-    def find(self, low, high) -> Region:
-        """The region of a pointer that was made from an integer, or chosen among several arguments."""
-        return next((r for r in self.launch.regions if r.holds(low, high)), None) or min(
-            self.launch.regions, key=lambda r: min(abs(low - r.low), abs(high - r.high))
-        )
-
-    def escape(self, kind, line, region, every, live, size) -> str:
-        outside = live & ((every < region.low) | (every + np.uint64(size) > region.high))
-        lane = tuple(int(i) for i in np.argwhere(outside)[0])
-        where = f", lane {lane[0] if len(lane) == 1 else lane}" if every.size > 1 else ""
-        message = (
-            f"out-of-bounds {kind}, line {line}: program {self.launch.program}{where}: "
-            f"element {region.element(every[lane])} of {region.name}, which has {region.count}"
-        )
-        return message + (f"; {outside.sum()} of {every.size} lanes are outside" if every.size > 1 else "")
-
-    def note_load(self, region, line, starts, ends) -> None:
-        launch = self.launch
-        event = launch.event(line)
-        if region.stores is None:
-            region.earlier_loads.append((event, starts, ends))
+    def owners(self, pointers, at, size):
+        """The arguments that the addresses belong to, each with its lanes."""
+        if not at.size:
             return
-        slots = region.slots(starts, ends)
-        self.compare(region, region.stores[slots], slots, line, "loads", "stores")
-        unread = region.loads[slots]
-        region.loads[slots] = np.where(unread == 0, event, unread)
-
-    def note_store(self, region, line, starts, ends, at, values, live) -> None:
-        launch = self.launch
-        if region.stores is None:
-            elements = (region.high - region.low) // region.size + 1
-            region.stores, region.loads = np.zeros(elements, np.int32), np.zeros(elements, np.int32)
-            for event, *extent in region.earlier_loads:
-                slots = region.slots(*extent)
-                unread = region.loads[slots]
-                region.loads[slots] = np.where(unread == 0, event, unread)
-            region.earlier_loads.clear()
-        slots = region.slots(starts, ends)
-        self.compare(region, region.loads[slots], slots, line, "stores to", "loads")
-        before = region.stores[slots]
-        if not launch.synchronised and ((before > 0) & (before < launch.first_event)).any():
-            self.compare_values(region, line, at, np.broadcast_to(values.data, live.shape)[live])
-        region.stores[slots] = launch.event(line)
-
-    def compare(self, region, events, slots, line, does, did) -> None:
-        """A hazard between programs: one touches what an earlier one touched, and one of the two stores."""
-        launch = self.launch
-        clash = (events > 0) & (events < launch.first_event)
-        if launch.atomics or not clash.any():
+        if hasattr(pointers.dtype, "argument"):
+            yield pointers.dtype.argument, slice(None)
             return
-        slot = int(np.argmax(clash))
-        program, there = launch.events[int(events[slot])]
-        at = region.low + region.size * int(np.arange(slots.start, slots.stop)[slot] if isinstance(slots, slice) else slots[slot])
-        self.race(
-            line, region, does,
-            f"program {self.number(launch.program)} {does} element {region.element(at)} of {region.name}, "
-            f"which program {self.number(program)} {did} at line {there}: on a GPU either may come first",
+        left = np.arange(at.size)
+        while left.size:
+            argument = self.owner_of(int(at[left[0]]), size)
+            extent = argument.allocation
+            inside = (at[left] >= extent.low) & (at[left] + np.uint64(size) <= extent.high)
+            inside[0] = True
+            yield argument, left[inside]
+            left = left[~inside]
+
+    def owner_of(self, address, size) -> Argument:
+        """The argument behind a pointer that was made from an integer, or chosen among several arguments."""
+        arguments = self.launch.arguments
+        for argument in arguments:
+            if argument.allocation.holds(address, address + size):
+                return argument
+        extent = self.allocation_of(address)
+        if extent or not arguments:
+            low, high = extent or (address, address)
+            return self.add("an integer's memory", low, size, (high - low) // size, (low, high))
+        return min(
+            arguments, key=lambda a: min(abs(address - a.allocation.low), abs(address - a.allocation.high))
         )
 
-    def compare_values(self, region, line, at, values) -> None:
-        """Two programs that store the same bytes to one address are harmless: an overlapping last block does so."""
-        launch = self.launch
-        events = region.stores[(at.astype(np.int64) - region.low) // region.size]
-        stored = interpreter._interpreter.load(at, np.ones(at.shape, bool), np.zeros_like(values), values.dtype)
-        bits = f"u{values.dtype.itemsize}"
-        clash = (events > 0) & (events < launch.first_event) & (stored.view(bits) != values.view(bits))
-        if clash.any():
-            lane = int(np.argmax(clash))
-            program, _ = launch.events[int(events[lane])]
-            self.race(
-                line, region, "stores",
-                f"programs {self.number(program)} and {self.number(launch.program)} both store to element "
-                f"{region.element(at[lane])} of {region.name}, with different values",
+    def escape(self, kind, line, argument, every, live, lanes, size) -> str:
+        lanes = np.flatnonzero(live)[lanes]
+        at = every.ravel()[lanes]
+        outside = (at < argument.allocation.low) | (at + np.uint64(size) > argument.allocation.high)
+        first = int(np.argmax(outside))
+        lane = [int(i) for i in np.unravel_index(lanes[first], every.shape)]
+        block = every.size > 1
+        return (
+            f"out-of-bounds {kind}, line {line}: program {self.program}"
+            + (f", lane {lane[0] if len(lane) == 1 else tuple(lane)}" if block else "")
+            + f": {argument.element(at[first])}, which has {argument.count}"
+            + (f"; {outside.sum()} of {every.size} lanes are outside" if block else "")
+        )
+
+    def race(self, argument, line, message) -> None:
+        where = (self.launch.kernel, line, argument.name)
+        if message and len(self.findings) < MOST_FINDINGS:
+            self.findings.setdefault(
+                where, dict(kind="race", line=line, message=f"race, line {line}: {message}")
             )
-
-    def race(self, line, region, how, message) -> None:
-        if len(self.findings) < MOST_FINDINGS:
-            where = (self.launch.kernel, line, region.name, how)
-            self.findings.setdefault(where, dict(kind="race", line=line, message=f"race, line {line}: {message}"))
-
-    def number(self, program):
-        """A program of a grid of one dimension by its number, any other by its place."""
-        return program[0] if self.launches[-1]["grid"][1:] == [1, 1] else program
 
 
 def install(allocation_of) -> Trace:
     """Observe the interpreter of this process; once, after repair.install().
 
-    ``allocation_of(address)`` is (low, high), the bytes of the allocation that holds the address, or None.
+    ``allocation_of(address)`` is (low, high), the byte addresses of the allocation that holds it, or None.
     """
     trace = Trace(allocation_of)
+    for owner, name, observe in (
+        (GridExecutor, "_init_args_hst", trace.on_launch),
+        (InterpreterBuilder, "set_grid_dim", trace.on_grid),
+        (InterpreterBuilder, "set_grid_idx", trace.on_program),
+        (InterpreterBuilder, "create_masked_load", trace.on_load),
+        (InterpreterBuilder, "create_masked_store", trace.on_store),
+        (InterpreterBuilder, "create_atomic_rmw", trace.on_rmw),
+        (InterpreterBuilder, "create_atomic_cas", trace.on_cas),
+        (InterpreterBuilder, "create_dot", trace.on_dot),
+    ):
+        observe_before(owner, name, observe)
+    mark_launches(trace)
+    hand_on_arguments(trace)
+    return trace
 
-    def before(owner, name, observe):
-        plain = getattr(owner, name)
 
-        def observed(*args, **kwargs):
-            observe(*args, **kwargs)
-            return plain(*args, **kwargs)
+def observe_before(owner, name, observe) -> None:
+    plain = getattr(owner, name)
 
-        setattr(owner, name, observed)
+    def observed(*args, **kwargs):
+        observe(*args, **kwargs)
+        return plain(*args, **kwargs)
 
-    before(GridExecutor, "_init_args_hst", lambda executor, args, kwargs:
-           trace.begin_launch(executor, [*zip(executor.arg_names, args, strict=False), *kwargs.items()]))
-    before(InterpreterBuilder, "create_masked_load", lambda builder, pointers, mask, *_, **__:
-           trace.access("load", pointers, mask))
-    before(InterpreterBuilder, "create_masked_store", lambda builder, pointers, values, mask, *_, **__:
-           trace.access("store", pointers, mask, values))
-    before(InterpreterBuilder, "create_atomic_rmw", lambda builder, op, pointers, values, mask, *_:
-           trace.access("atomic", pointers, mask))
-    before(InterpreterBuilder, "create_atomic_cas", lambda builder, pointers, *_:
-           trace.access("atomic", pointers, np.ones(pointers.data.shape, bool)))
+    setattr(owner, name, observed)
 
-    def count_flops(builder, a, b, *_):
-        trace.flops += 2 * a.data.size * b.data.shape[-1]
 
-    def begin_grid(builder, *grid):
-        trace.launches.append(dict(kernel=trace.launch.kernel, grid=[int(n) for n in grid], programs=0))
-
-    def begin_program(builder, *program):
-        trace.launches[-1]["programs"] += 1
-        trace.launch.begin(program)
-
-    before(InterpreterBuilder, "create_dot", count_flops)
-    before(InterpreterBuilder, "set_grid_dim", begin_grid)
-    before(InterpreterBuilder, "set_grid_idx", begin_program)
-
-    call, convert, select = GridExecutor.__call__, interpreter._implicit_cvt, InterpreterBuilder.create_select
+def mark_launches(trace) -> None:
+    plain = GridExecutor.__call__
 
     def launch(executor, *args, **kwargs):
         trace.launching = True
         try:
-            return call(executor, *args, **kwargs)
+            return plain(executor, *args, **kwargs)
         finally:
             trace.launching = False
 
-    def own(value):
-        """A tensor argument's pointer, which knows its region from here on."""
+    GridExecutor.__call__ = launch
+
+
+def hand_on_arguments(trace) -> None:
+    """Give each argument's pointer a type of its own, which says whose it is."""
+    convert, select = interpreter._implicit_cvt, InterpreterBuilder.create_select
+
+    def owned(value):
         pointer = convert(value)
-        if id(value) in trace.owners:
+        if id(value) in trace.launch.owner:
             pointer.handle.dtype = copy.copy(pointer.handle.dtype)
-            pointer.handle.dtype.region = trace.owners[id(value)]
+            pointer.handle.dtype.argument = trace.launch.owner[id(value)]
         return pointer
 
-    def choose(builder, condition, one, other):
-        """A pointer chosen among two arguments lane by lane belongs to neither."""
-        chosen = select(builder, condition, one, other)
+    def chosen(builder, condition, one, other):
+        """Pointers chosen lane by lane among two arguments belong to neither type."""
+        result = select(builder, condition, one, other)
         if isinstance(other.dtype, tl.pointer_type) and one.dtype is not other.dtype:
-            chosen.dtype = tl.pointer_type(chosen.get_element_ty())
-        return chosen
+            result.dtype = tl.pointer_type(other.dtype.element_ty)
+        return result
 
-    GridExecutor.__call__ = launch
-    interpreter._implicit_cvt = own
-    InterpreterBuilder.create_select = choose
-    return trace
+    interpreter._implicit_cvt = owned
+    InterpreterBuilder.create_select = chosen

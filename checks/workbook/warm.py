@@ -23,7 +23,18 @@ from . import buffers
 ARENA = 64 << 20  # bytes of a CPU arena
 LIMIT = 200_000  # bytes a message
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-KEEP = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CC", "CUDA_HOME", "CUDA_VISIBLE_DEVICES")
+KEEP = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CC",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+)
 _servers: dict[str, tuple[socket.socket, subprocess.Popen]] = {}
 
 

@@ -1,20 +1,34 @@
 """What a worker says of an error -> one clear line for the learner: what is wrong, where, what to do."""
 
-import inspect
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .catalog import Part
 from .exercise import Exercise
 
 
-def told(error: dict, part: Part, exercise: Exercise, file: Path) -> tuple[str, str]:
-    """Status (todo or fail) and message for an error that a worker told."""
+@dataclass
+class Verdict:
+    """status: pass, fail, todo, ungraded (not graded here, with the reason), inconclusive, or error (ours).
+
+    message: the sentence; further lines quote the learner's file. printed: what the learner's code wrote.
+    """
+
+    status: str
+    message: str = ""
+    facts: dict = field(default_factory=dict)
+    printed: str = ""
+    seconds: float = 0.0
+
+
+def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
+    """The verdict (todo or fail) on an error that a worker told."""
     line, message = error.get("line"), error["message"].strip()
     if todo := error.get("todo"):
-        if match := re.fullmatch(r"TODO (\S+), blank (\d+)", todo.strip("\"' ")):
-            if match[1] == part.id:
-                return "todo", f"blank {match[2]} is still open" + _at(file, line)
+        match = re.fullmatch(r"TODO (\S+), blank (\d+)", todo)
+        if match and match[1] == part.id:
+            return Verdict("todo", f"blank {match[2]} is still open" + _at(file, line))
     kind = error["type"]
     calls = f"{exercise.entry}({', '.join(exercise.argument_names)})"
     if kind == "TimeOut":
@@ -39,7 +53,7 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path) -> tuple[str, 
         text = "illegal memory access on the GPU: a load or store out of bounds"
     else:
         text = f"{kind}: {message}" if message else kind
-    return "fail", text + _at(file, line)
+    return Verdict("fail", text + _at(file, line))
 
 
 def _at(file: Path, line: int | None) -> str:
@@ -51,5 +65,3 @@ def _at(file: Path, line: int | None) -> str:
     except (OSError, UnicodeDecodeError, IndexError):
         text = ""
     return f"\n{file.name}:{line}: {text}"
-
-

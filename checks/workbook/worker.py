@@ -8,6 +8,7 @@ import faulthandler
 import importlib.util
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -44,7 +45,9 @@ def run(mode: str, job: dict, channel: int, arena: int, log: int) -> None:
     def say(**message):
         data = json.dumps(message).encode()
         if len(data) > LIMIT:
-            data = json.dumps({"error": {"type": "TooMuch", "message": "the answer is too long", "line": None}}).encode()
+            data = json.dumps(
+                {"error": {"type": "TooMuch", "message": "the answer is too long", "line": None}}
+            ).encode()
         sock.send(data)
 
     try:
@@ -216,13 +219,15 @@ def several(result) -> list:
 def describe(error: BaseException, file: str) -> dict:
     """The innermost cause of an error, and the line of the learner's file that it came from."""
     chain = [error]
-    while (inner := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__)) is not None:
+    while (
+        inner := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__)
+    ) is not None:
         chain.append(inner)
     lines = [line for e in chain if (line := line_of(e, file))]
     root = chain[-1]
     message = root.msg if isinstance(root, SyntaxError) else str(root)
-    said = next((t for e in chain if "TODO " in (t := str(e))), "")
-    todo = said[said.index("TODO ") :].splitlines()[0] if said else None
+    todos = [m[0] for e in chain if (m := re.search(r"TODO \d\.\d+[a-z], blank \d+", str(e)))]
+    todo = todos[-1] if todos else None
     return {"type": type(root).__name__, "message": message[-2000:], "line": lines[-1] if lines else None, "todo": todo}
 
 

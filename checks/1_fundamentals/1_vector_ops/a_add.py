@@ -25,6 +25,7 @@ exercise = Exercise(
         Bug("every program takes the first block", ("tl.program_id(0).to(tl.int64) * BLOCK", "0"), caught="n=1025"),
         Bug("stores into x", ("tl.store(out_ptr + offsets", "tl.store(x_ptr + offsets"), caught="n=1"),
         Bug("subtracts", ("x + y, mask", "x - y, mask"), caught="n=1"),
+        Bug("blocks of 32: too little to do", ("n, BLOCK = x.numel(), 1024", "n, BLOCK = x.numel(), 32"), rung="fast"),
         Bug("asks torch to copy x first", ("    out = torch.empty_like(x)", "    x, out = x.clone(), torch.empty_like(x)"), rung="moves"),
     ],
     variants=[

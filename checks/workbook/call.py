@@ -1,0 +1,137 @@
+"""Trusted: one graded call of an entry on a poisoned arena, and all that it left there."""
+
+import torch
+
+from . import buffers, oracle
+from .exercise import Case
+from .warm import ARENA
+from .words import Verdict
+
+CHUNK = 1 << 28  # bytes compared at a time
+REPEATS = 20  # runs on a GPU that must agree bit for bit with the first
+
+
+class Call:
+    """Inputs laid out between guard bands in an arena of random bytes; a context, because a GPU arena must be freed.
+
+    grading: the part's Grading, whose worker runs the entry. mode: interpret or gpu.
+    """
+
+    def __init__(self, grading, mode: str, case: Case):
+        self.grading, self.exercise, self.mode, self.case = grading, grading.exercise, mode, case
+        self.inputs = grading.inputs(case, "cuda" if case.needs_gb else "cpu")
+        self.promised = oracle.promised(self.exercise, self.inputs)
+        self.output_bytes = sum(t.nbytes for t in self.promised)
+        layout = buffers.Layout()
+        self.args = layout.place(self.inputs)
+        size = layout.at + (4 << 20) + min(8 * self.output_bytes, self.output_bytes + (256 << 20))
+        self.device = buffers.DeviceArena(size) if mode == "gpu" else None
+        if self.device:
+            self.arena, self.where = self.device.tensor, {"size": size, "arena": self.device.handle}
+        else:
+            size = min(size, ARENA)
+            self.arena, self.where = grading.worker(mode).arena[:size], {}
+        self.heap = [layout.at, size]
+        self.arena.random_()
+        for a, d in zip(self.inputs, self.args, strict=True):
+            if isinstance(a, torch.Tensor):
+                buffers.view(self.arena, d).copy_(a)
+        self.before = self.arena.clone()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.device:
+            del self.arena
+            self.device.close()
+
+    def run(self, **request) -> dict:
+        """Has the worker call the entry. Its answer holds results (descriptions) and taken ([offset, bytes])."""
+        answer = self.grading.ask(self.mode, "run", self.case, args=self.args, heap=self.heap, **self.where, **request)
+        return answer if "error" in answer or self._sound(answer) else nonsense()
+
+    def verdict(self, answer: dict) -> Verdict:
+        """What the trace found, stray stores, the results against the oracle, and their repetition: the first fault."""
+        facts = answer.get("facts", {})
+        for finding in facts.get("findings", [])[:1]:
+            return Verdict("fail", str(finding["message"]))
+        if message := self._strays(answer["taken"]):
+            return Verdict("fail", message)
+        if len(answer["results"]) != len(self.promised):
+            asked = f"{len(self.promised)} ({', '.join(self.exercise.outputs)})"
+            return Verdict("fail", f"returns {len(answer['results'])} tensors, expected {asked}")
+        if facts.get("launches") == [] and self.output_bytes:
+            return Verdict("fail", "no kernel is launched: the work is asked of a Triton kernel, not of torch")
+        results = [buffers.view(self.arena, d) for d in answer["results"]]
+        poison = [buffers.view(self.before, d) for d in answer["results"]]
+        if found := oracle.disagree(self.exercise, self.case, self.inputs, results, poison):
+            return Verdict("fail", found.message + self._blame(answer, found))
+        if self.mode == "gpu" and self.exercise.deterministic:
+            return self._repeat(answer)
+        return Verdict("pass")
+
+    def _sound(self, answer) -> bool:
+        """Whether what the worker says of its memory can be read, and lies where it may."""
+        try:
+            answer["taken"] = [(int(offset), int(size)) for offset, size in answer["taken"]]
+            for d in answer["results"]:
+                buffers.view(self.arena, d)
+            low, high = self.heap
+            return all(low <= offset <= offset + size <= high for offset, size in answer["taken"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+            return False
+
+    def _strays(self, taken) -> str | None:
+        """Every byte outside the allocations must be what the grader wrote; or the words for what was stored where."""
+        described = [(n, d) for n, d in zip(self.exercise.argument_names, self.args) if isinstance(d, dict)]
+        allowed = taken + [(d["offset"], buffers.nbytes(d)) for n, d in described if n in self.exercise.mutates]
+        at = 0
+        for start, size in [*sorted(allowed), (len(self.arena), 0)]:
+            for low in range(at, start, CHUNK):
+                before, after = self.before[low : min(low + CHUNK, start)], self.arena[low : min(low + CHUNK, start)]
+                if not torch.equal(before, after):
+                    return stray(low + int((before != after).nonzero()[0]), described, taken)
+            at = max(at, start + size)
+        return None
+
+    def _blame(self, answer, found) -> str:
+        """Which program stored a wrong element, learnt by tracing the call once more."""
+        if self.mode != "interpret" or found.index is None:
+            return ""
+        result = answer["results"][self.exercise.outputs.index(found.name)]
+        element = sum(i * s for i, s in zip(found.index, result["stride"], strict=True))
+        again = self.run(watch=result["offset"] + element * getattr(torch, result["dtype"]).itemsize)
+        stores = again.get("facts", {}).get("watched", [])[-1:]
+        return "".join(f"; stored by program {tuple(s['program'])}, lane {s['lane']}, line {s['line']}" for s in stores)
+
+    def _repeat(self, answer) -> Verdict:
+        first = [buffers.view(self.arena, d).clone() for d in answer["results"]]
+        for count in range(REPEATS):
+            self.arena[self.heap[0] :].random_()
+            again = self.run()
+            if "error" in again:
+                return self.grading.told(self.mode, again["error"])
+            for name, a, d in zip(self.exercise.outputs, first, again["results"], strict=True):
+                b = buffers.view(self.arena, d)
+                if not torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)):
+                    return Verdict("fail", f"{name} is not the same in run {count + 2} as in run 1, on the same input")
+        return Verdict("pass")
+
+
+def nonsense() -> dict:
+    message = "the process answered something that the grader cannot read"
+    return {"error": {"type": "Nonsense", "message": message, "line": None, "todo": None}}
+
+
+def stray(at: int, described: list[tuple[str, dict]], taken: list[tuple[int, int]]) -> str:
+    """The words for a byte that changed outside what may change."""
+    ends = [(at - offset - size, "what the function allocated") for offset, size in taken]
+    for name, d in described:
+        if d["offset"] <= at < d["offset"] + buffers.nbytes(d):
+            element = (at - d["offset"]) // getattr(torch, d["dtype"]).itemsize
+            return f"changes its input {name}, first at element {element} of its memory"
+        ends.append((at - d["offset"] - buffers.nbytes(d), f"its input {name}"))
+    past, what = min((end for end in ends if end[0] >= 0), default=(None, "its first tensor"))
+    where = f"before {what}" if past is None else f"{past} bytes past the end of {what}"
+    return f"stores out of bounds, {where}: a store without a mask, or a mask that is too wide"

@@ -1,0 +1,55 @@
+"""Records what the solutions reach on a GPU: python -m workbook.measure FILE [ID].
+
+For each part: every check, all peers timed in the same run, and the speed of each planted bug that is right but slow,
+of which the first is the naive kernel that the target must fail. FILE is JSON, for checks/measured/.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from . import catalog, doctor
+from .grader import Grading
+
+
+def fingerprint(source: str) -> str:
+    """Of what a solution does: its docstrings, comments and layout do not count."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def record(part: catalog.Part) -> dict:
+    """All checks of a part's solution, and its slow bugs' speed."""
+    source = part.file(catalog.SOLUTIONS).read_text()
+    with Grading(part, catalog.SOLUTIONS, peers=True) as grading:
+        checks = {}
+        for check in grading.checks():
+            checks[check.name] = asdict(check.run()) | {"rung": check.rung}
+            print(part.id, check.name, checks[check.name]["status"], checks[check.name]["message"], flush=True)
+    slow = {}
+    for bug in part.exercise.bugs:
+        if bug.rung in ("moves", "fast"):
+            with tempfile.TemporaryDirectory() as tree:
+                file = part.file(Path(tree))
+                file.parent.mkdir(parents=True)
+                file.write_text(bug.apply(source))
+                with Grading(part, Path(tree)) as grading:
+                    slow[bug.what] = [asdict(grading.fast(speed)) for speed in part.exercise.speed]
+            print(part.id, "bug:", bug.what, [v["message"] for v in slow[bug.what]], flush=True)
+    return {"title": part.title, "fingerprint": fingerprint(source), "checks": checks, "slow": slow}
+
+
+def main(file: str, text: str = "") -> None:
+    parts = {part.id: record(part) for part in catalog.select(text)}
+    Path(file).write_text(json.dumps({**doctor.versions(), "parts": parts}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,47 @@
+"""Trusted: what an entry has to return, from the spec's reference on copies of the inputs."""
+
+import torch
+
+from . import compare
+from .exercise import Case, Exercise
+
+
+def promised(exercise: Exercise, inputs) -> list[torch.Tensor]:
+    """Meta tensors of the shapes and dtypes that the entry has to return."""
+    return several(exercise.reference(*copies(inputs, device="meta")))
+
+
+def disagree(exercise: Exercise, case: Case, inputs, results, poison) -> compare.Disagreement | None:
+    """None, or where results and oracle differ. poison: what lay in the results' memory before the call.
+
+    The oracle is the reference on float64 copies; its result on float32 copies, rounded to the output's dtype, is the
+    yardstick of the error allowed. A case may have both made slice by slice.
+    """
+    wanted = promised(exercise, inputs)
+    for some, place in case.slices(inputs) if case.slices else [(inputs, ...)]:
+        exact = several(exercise.reference(*copies(some, dtype=torch.float64)))
+        single = several(exercise.reference(*copies(some, dtype=torch.float32)))
+        for name, actual, before, expected, yardstick, promise in zip(
+            exercise.outputs, results, poison, exact, single, wanted, strict=True
+        ):
+            if actual.shape == promise.shape:
+                actual, before, promise = actual[place], before[place], promise[place]
+            expected, yardstick = expected.to(actual.device), yardstick.to(actual.device, promise.dtype)
+            if found := compare.explain(name, actual, expected, yardstick, promise, before, exercise.tolerance):
+                return found
+    return None
+
+
+def copies(inputs, dtype=None, device=None) -> list:
+    """The inputs again; only floating-point tensors change their dtype."""
+
+    def copy(a):
+        if not isinstance(a, torch.Tensor):
+            return a
+        return a.to(dtype=dtype if a.is_floating_point() else None, device=device, copy=True)
+
+    return [copy(a) for a in inputs]
+
+
+def several(value) -> list[torch.Tensor]:
+    return list(value) if isinstance(value, (tuple, list)) else [value]

@@ -1,0 +1,115 @@
+"""Which program touched which byte of a launch, and where two are in each other's way. For a worker only.
+
+The interpreter runs the programs of a launch one after the other, a GPU side by side: what one program leaves
+for another works here and fails there. An access comes as *runs*: sorted, disjoint intervals of byte addresses,
+given by their starts and their ends (int64 arrays of one length).
+"""
+
+import numpy as np
+from triton.runtime import interpreter
+
+
+class Timeline:
+    """The programs of a launch, in order. An event is a line in a program; their numbers only rise."""
+
+    def __init__(self):
+        self.events = [None]  # (program, line); event 0 is that nothing happened
+        self.atomics = False  # whether any program has used an atomic: these can order programs
+
+    def begin(self, program) -> None:
+        self.program, self.first_event, self.event_of_line = program, len(self.events), {}
+        self.synchronised = False  # whether this program has used an atomic: it may hold a lock
+
+    def note_atomic(self) -> None:
+        self.atomics = self.synchronised = True
+
+    def event(self, line) -> int:
+        if line not in self.event_of_line:
+            self.event_of_line[line] = len(self.events)
+            self.events.append((self.program, line))
+        return self.event_of_line[line]
+
+    def of_others(self, events):
+        return (events > 0) & (events < self.first_event)
+
+
+class Allocation:
+    """The bytes [low, high) and their history in one launch, kept by elements of ``size`` bytes.
+
+    ``stores`` and ``loads`` hold for each element the event that last stored and that first loaded it. They are
+    made at the first store: most allocations are only read, and for these a list of loads is enough.
+    """
+
+    def __init__(self, low, high, size):
+        self.low, self.high, self.size = low, high, size
+        self.stores = self.loads = None
+        self.loads_before_any_store = []
+
+    def holds(self, low, high) -> bool:
+        return self.low <= low and high <= self.high
+
+    def load(self, timeline, line, starts, ends, name) -> str | None:
+        """Note a load; return the race it is part of, if any. ``name(address)`` names an element in messages."""
+        if self.stores is None:
+            self.loads_before_any_store.append((timeline.event(line), starts, ends))
+            return None
+        elements = self.elements(starts, ends)
+        self.note_load(timeline.event(line), elements)
+        return self.unordered(timeline, elements, "loads", self.stores, "stores", name)
+
+    def store(self, timeline, line, starts, ends, addresses, values, name) -> str | None:
+        """Note a store of ``values`` at ``addresses``, before it happens; return the race it is part of, if any."""
+        if self.stores is None:
+            self.expect_stores()
+        elements = self.elements(starts, ends)
+        race = self.unordered(timeline, elements, "stores to", self.loads, "loads", name)
+        if not timeline.synchronised and timeline.of_others(self.stores[elements]).any():
+            race = self.different_values(timeline, addresses, values, name) or race
+        self.stores[elements] = timeline.event(line)
+        return race
+
+    def elements(self, starts, ends):
+        """The elements that the runs cover: for one run a slice, which is much the faster, else their indices."""
+        first, last = (starts - self.low) // self.size, (ends - self.low + self.size - 1) // self.size
+        if len(first) == 1:
+            return slice(int(first[0]), int(last[0]))
+        lengths = last - first
+        return np.repeat(last - lengths.cumsum(), lengths) + np.arange(lengths.sum())
+
+    def note_load(self, event, elements) -> None:
+        first = self.loads[elements]
+        self.loads[elements] = np.where(first == 0, event, first)
+
+    def expect_stores(self) -> None:
+        count = (self.high - self.low) // self.size + 1
+        self.stores, self.loads = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        for event, starts, ends in self.loads_before_any_store:
+            self.note_load(event, self.elements(starts, ends))
+
+    def unordered(self, timeline, elements, does, history, did, name) -> str | None:
+        """One program loads and another stores, and nothing says which comes first."""
+        events = history[elements]
+        clash = timeline.of_others(events)
+        if timeline.atomics or not clash.any():
+            return None
+        at = int(np.argmax(clash))
+        program, line = timeline.events[events[at]]
+        element = elements.start + at if isinstance(elements, slice) else int(elements[at])
+        return (
+            f"program {timeline.program} {does} {name(self.low + element * self.size)}, "
+            f"which program {program} {did} at line {line}: on a GPU either may come first"
+        )
+
+    def different_values(self, timeline, addresses, values, name) -> str | None:
+        """Two programs may store the same bytes to one address: a last block that overlaps the one before."""
+        events = self.stores[(addresses.view(np.int64) - self.low) // self.size]
+        everywhere = np.ones(addresses.shape, bool)
+        stored = interpreter._interpreter.load(addresses, everywhere, np.zeros_like(values), values.dtype)
+        bits = f"u{values.itemsize}"
+        clash = timeline.of_others(events) & (stored.view(bits) != values.view(bits))
+        if not clash.any():
+            return None
+        lane = int(np.argmax(clash))
+        program, _ = timeline.events[events[lane]]
+        where = name(addresses[lane])
+        return f"programs {program} and {timeline.program} both store to {where}, with different values"

@@ -15,7 +15,8 @@ if missing := doctor.unsupported():
     raise pytest.UsageError(missing)
 
 from . import catalog, ladder  # noqa: E402  they import torch
-from .grader import Check, Grading, Verdict  # noqa: E402
+from .grader import Check, Grading  # noqa: E402
+from .words import Verdict  # noqa: E402
 
 ID = re.compile(r"(\d(?:\.\d+[a-z]?)?)((?:::.*)?)", re.S)
 ON_REQUEST = (catalog.CHECKS / "selfcheck", catalog.CHECKS / "workbook", catalog.MEASURED)
@@ -94,7 +95,8 @@ class Item(pytest.Item):
     def _words(self, verdict):
         if verdict.status != "fail" or not self.parent.grading or self.check.rung not in ("correct", "moves"):
             return verdict.message
-        return f"{verdict.message}\nseed {self.parent.grading.seed}: pytest '{self.nodeid}' --seed=… makes it again"
+        again = f"pytest '{self.nodeid}' --seed={self.parent.grading.seed}"
+        return f"{verdict.message}\nthe same inputs again: {again}"
 
 
 class NotPassed(Exception):

@@ -10,7 +10,10 @@ import json
 import sys
 import tempfile
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
+
+import torch
 
 from . import catalog, doctor
 from .grader import Grading
@@ -48,7 +51,8 @@ def record(part: catalog.Part) -> dict:
 
 def main(file: str, text: str = "") -> None:
     parts = {part.id: record(part) for part in catalog.select(text)}
-    Path(file).write_text(json.dumps({**doctor.versions(), "parts": parts}, indent=1) + "\n")
+    about = {"device": torch.cuda.get_device_name(), "date": date.today().isoformat(), **doctor.versions()}
+    Path(file).write_text(json.dumps({**about, "parts": parts}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Which program touched which byte of a launch, and where two are in each other's way. For a worker only.
 
-The interpreter runs the programs of a launch one after the other, a GPU side by side: what one program leaves
-for another works here and fails there. An access comes as *runs*: sorted, disjoint intervals of byte addresses,
-given by their starts and their ends (int64 arrays of one length).
+The interpreter runs the programs of a launch one after the other, a GPU side by side: what one program
+leaves for another works here and fails there. An access comes as *runs*, sorted, disjoint intervals of
+addresses given by their starts and their ends (int64 arrays of one length).
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ class Timeline:
 class Allocation:
     """The bytes [low, high) and their history in one launch, kept by elements of ``size`` bytes.
 
-    ``stores`` and ``loads`` hold for each element the event that last stored and that first loaded it. They are
+    ``stores`` and ``loads`` hold for each element the event that last stored and that first loaded it,
     made at the first store: most allocations are only read, and for these a list of loads is enough.
     """
 
@@ -49,7 +49,7 @@ class Allocation:
         return self.low <= low and high <= self.high
 
     def load(self, timeline, line, starts, ends, name) -> str | None:
-        """Note a load; return the race it is part of, if any. ``name(address)`` names an element in messages."""
+        """Note a load; return the race it is part of, if any. ``name(address)`` names an element."""
         if self.stores is None:
             self.loads_before_any_store.append((timeline.event(line), starts, ends))
             return None
@@ -58,7 +58,7 @@ class Allocation:
         return self.unordered(timeline, elements, "loads", self.stores, "stores", name)
 
     def store(self, timeline, line, starts, ends, addresses, values, name) -> str | None:
-        """Note a store of ``values`` at ``addresses``, before it happens; return the race it is part of, if any."""
+        """Note a store before it happens; return the race it is part of, if any. ``values`` are in order."""
         if self.stores is None:
             self.expect_stores()
         elements = self.elements(starts, ends)
@@ -69,7 +69,7 @@ class Allocation:
         return race
 
     def elements(self, starts, ends):
-        """The elements that the runs cover: for one run a slice, which is much the faster, else their indices."""
+        """The elements that the runs cover: for one run a slice, which is far faster, else indices."""
         first, last = (starts - self.low) // self.size, (ends - self.low + self.size - 1) // self.size
         if len(first) == 1:
             return slice(int(first[0]), int(last[0]))

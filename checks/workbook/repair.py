@@ -1,8 +1,8 @@
 """Triton's interpreter made right, for Triton 3.6 to 3.9 and numpy up to 2.5. Imported by a worker only.
 
-The interpreter holds tensors in numpy arrays. numpy has no bfloat16 and no 8-bit floats, so it keeps those as
-raw unsigned integers, and most operations then compute on the bits. Other faults are smaller. Each repair below
-says what is wrong without it.
+The interpreter holds tensors in numpy arrays. numpy has no bfloat16 and no 8-bit floats, so it keeps
+those as unsigned integers, and most operations then compute on the bits. Other faults are smaller. Each
+repair below says what is wrong without it.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ INTEGER = {1: torch.int8, 2: torch.int16}
 
 
 def install() -> None:
-    """Repair the interpreter of this process, once; TRITON_INTERPRET=1 must have been set before Triton's import."""
+    """Repair the interpreter of this process, once. TRITON_INTERPRET=1 must precede the import of Triton."""
     convert_foreign_floats()
     compute_foreign_floats_in_float32()
     reduce_foreign_floats_in_float32()
@@ -58,7 +58,7 @@ def widen(handle):
 
 
 def narrow(handle, dtype):
-    """A numeric handle as the foreign ``dtype``, rounded to nearest even; fp8 saturates, as it does on a GPU."""
+    """A numeric handle as the foreign ``dtype``, rounded to nearest even; fp8 saturates, as on a GPU."""
     target = FOREIGN[dtype.scalar.name]
     values = torch.from_numpy(np.array(handle.data, np.float32))
     if target.itemsize == 1:
@@ -68,7 +68,7 @@ def narrow(handle, dtype):
 
 
 def convert_foreign_floats() -> None:
-    """Without it fp32 to bf16 truncates, fp8 rounds wrongly, and an integer or fp64 is taken for bf16's bits."""
+    """Without it fp32 to bf16 truncates, fp8 rounds wrongly, and integers turn into bf16's bits."""
     plain = InterpreterBuilder.create_fp_to_fp
 
     def cast_impl(self, src, dst_type):
@@ -189,7 +189,7 @@ def index_with_a_tensor() -> None:
 
 
 def share_arguments() -> None:
-    """Without it a launch ends by copying each storage onto itself: all of the arena that the tensors share."""
+    """Without it a launch ends by copying each storage, here the whole shared arena, onto itself."""
     interpreter.GridExecutor._init_args_hst = lambda self, args, kwargs: (args, kwargs)
     interpreter.GridExecutor._restore_args_dev = lambda self, args, host_args, kwargs, host_kwargs: None
 
@@ -204,15 +204,16 @@ def let_device_assert_fire() -> None:
 
 
 def tune_without_a_driver() -> None:
-    """Without it triton.autotune asks a GPU driver for a clock. All times equal, the first configuration wins."""
+    """Without it triton.autotune wants a GPU's clock. With all times equal the first configuration wins."""
     Autotuner._bench = lambda self, *args, config, **meta: [0.0, 0.0, 0.0]
 
 
 # fmt: off
 SAME_IN_TORCH = (
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "erf",
-    "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "fmod", "hypot", "isinf", "isnan", "lgamma", "log", "log10",
-    "log1p", "log2", "nextafter", "pow", "rsqrt", "signbit", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos",
+    "cosh", "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "fmod", "hypot", "isinf",
+    "isnan", "lgamma", "log", "log10", "log1p", "log2", "nextafter", "pow", "rsqrt", "signbit", "sin",
+    "sinh", "sqrt", "tan", "tanh", "trunc",
 )
 # fmt: on
 

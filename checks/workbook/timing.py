@@ -67,7 +67,7 @@ def grade(grading, speed):
                     return ms
                 ceilings.append(copy), rooflines.append(roofline), kernels.append(ms)
             share, low, high = interval([r / k for r, k in zip(rooflines, kernels, strict=True)])
-            if low >= speed.target or high < speed.target:
+            if status(low, high, speed.target) != "inconclusive":
                 break
         if wrong := session.check():
             return wrong
@@ -85,11 +85,14 @@ def grade(grading, speed):
         peak = f"{timing.gbps:,.0f} GB/s is more than the {device.bandwidth:,} that this GPU can move"
         return Verdict("fail", f"suspect: {peak}; is all of the work done in the call?", facts)
     reached = f"{share:.0%} of the roofline ({timing.gbps:,.0f} GB/s, {ms:.3f} ms), {speed.target:.0%} is asked"
-    if low >= speed.target:
-        return Verdict("pass", reached, facts)
-    if high < speed.target:
-        return Verdict("fail", reached, facts)
-    return Verdict("inconclusive", f"{reached}; this GPU is too noisy to tell: between {low:.0%} and {high:.0%}", facts)
+    if (verdict := status(low, high, speed.target)) == "inconclusive":
+        reached += f"; this GPU is too noisy to tell: between {low:.0%} and {high:.0%}"
+    return Verdict(verdict, reached, facts)
+
+
+def status(low: float, high: float, target: float) -> str:
+    """The verdict on a share that lies between low and high."""
+    return "pass" if low >= target else "fail" if high < target else "inconclusive"
 
 
 def refusal() -> str:

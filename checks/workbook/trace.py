@@ -5,9 +5,9 @@ sorted, disjoint intervals of byte addresses. A contiguous block is one run and 
 everything asked of an access (is it inside, how many sectors, who was here before) is arithmetic on a few
 intervals.
 
-A pointer knows the kernel argument it came from: the argument's handle is given a pointer type of its own, and
-Triton's pointer arithmetic hands that type on. So a stray pointer is caught even in
-memory that another argument owns.
+A pointer knows the kernel argument it came from: the argument's handle is given a pointer type of its
+own, which Triton's pointer arithmetic hands on. So a stray pointer is caught even in memory that another
+argument owns.
 """
 
 import copy
@@ -50,7 +50,7 @@ class Launch:
 
 
 def runs(addresses, size):
-    """The bytes at ``addresses``, ``size`` each, as sorted, disjoint intervals: their starts and their ends."""
+    """The bytes at ``addresses``, ``size`` each, as sorted, disjoint intervals: starts and ends."""
     addresses = addresses.view(np.int64)
     steps = addresses[1:] - addresses[:-1]
     if steps.size and steps.min() < 0:
@@ -82,9 +82,10 @@ class Trace:
     def facts(self) -> dict:
         """JSON-able.
 
-        launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store or
-        atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct bytes),
-        sectors (of 32 bytes, touched) and times (accesses). flops: of tl.dot. findings: kind, line and message.
+        launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store
+        or atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct
+        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot. findings: each with kind,
+        line, message.
         """
         lines = [
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
@@ -138,7 +139,7 @@ class Trace:
         )
 
     def add(self, name, origin, size, count, extent) -> Argument:
-        """Arguments that share an allocation share its history, or an in-place kernel would hide its races."""
+        """Arguments that share an allocation share its history: an in-place kernel may race with itself."""
         allocation = self.launch.allocations.setdefault(extent, Allocation(*extent, size))
         self.launch.arguments.append(Argument(name, origin, size, count, allocation))
         return self.launch.arguments[-1]

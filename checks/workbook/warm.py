@@ -65,6 +65,7 @@ def _start(mode: str) -> tuple[socket.socket, subprocess.Popen]:
         "OMP_NUM_THREADS": "1",
         "TRITON_INTERPRET": str(int(mode == "interpret")),
         "TRITON_CACHE_DIR": cache,
+        "TRITON_DEFAULT_FP_FUSION": "1",  # what it is anyway; 3.9 warns where it is not said
     }
     command = [sys.executable, "-m", "workbook.warm", mode, str(theirs.fileno()), cache]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, start_new_session=True)

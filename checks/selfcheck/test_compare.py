@@ -1,0 +1,113 @@
+"""Agreement and its explanations, word for word."""
+
+import pytest
+import torch
+from workbook import compare
+
+
+def explained(actual, expected, before=None, name="out", yardstick=None):
+    expected = expected.double() if expected.dtype.is_floating_point else expected
+    yardstick = expected.to(actual.dtype) if yardstick is None else yardstick
+    before = torch.full_like(actual, 77) if before is None else before
+    found = compare.explain(name, actual, expected, yardstick, actual.to("meta"), before, {})
+    return found and found.message
+
+
+def numbers(*shape, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+E = numbers(3000)
+
+
+def changed(t, where, value):
+    t = t.clone()
+    t[where] = value
+    return t
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "ending"),
+    [
+        (changed(E, slice(2048, None), 0.0), E, "only the tail is wrong, from element 2,048 on: look at the mask and at the grid"),
+        (changed(E, slice(1024, 2048), 0.0), E, "whole blocks of 1,024 are wrong, the first from element 1,024 on"),
+        (2 * E, E, "the result is 2 times what is expected"),
+        (E.roll(1), E, "the result is right but shifted by one element"),
+        (-E, E, "every sign is flipped"),
+        (0 * E, E, "the result is all zeros"),
+        (numbers(50, 50).t().contiguous(), numbers(50, 50), "the result is transposed"),
+        (changed(numbers(50, 50), (slice(None), slice(47, None)), 0.0), numbers(50, 50), "only the columns from 47 on are wrong: the tail of each row"),
+        (changed(numbers(50, 50), 7, 0.0), numbers(50, 50), "only row 7 is wrong"),
+        (changed(numbers(50, 50), (slice(None), 3), 0.0), numbers(50, 50), "only column 3 is wrong"),
+    ],
+)  # fmt: skip
+def test_patterns(actual, expected, ending):
+    assert explained(actual, expected).endswith("; " + ending)
+
+
+def test_never_written():
+    assert explained(changed(E, slice(2999, None), 77.0), E) == (
+        "1 of 3,000 elements were never written; out[2999] is 77, expected "
+        f"{float(E[2999]):.6g}; only the tail is wrong, from element 2,999 on: look at the mask and at the grid"
+    )
+
+
+def test_what_lay_there_may_be_right():
+    assert explained(changed(E, 5, 77.0), changed(E, 5, 77.0)) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_classes_come_first(value):
+    assert explained(changed(E, 5, value), E).startswith("1 of 3,000 elements of out are wrong; out[5] is ")
+    assert explained(E, changed(E, 5, value)).startswith("1 of 3,000 elements of out are wrong; out[5] is ")
+    assert explained(changed(E, 5, value), changed(E, 5, value)) is None
+
+
+def test_inf_with_the_wrong_sign():
+    assert explained(changed(E, 5, float("inf")), changed(E, 5, -float("inf"))).endswith("out[5] is inf, expected -inf")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rounding_passes_and_one_wrong_element_does_not(dtype):
+    e = numbers(1 << 20)
+    assert explained(e.to(dtype), e) is None
+    assert explained(changed(e.to(dtype), 777_777, 5.0), e) is not None
+
+
+def test_lost_digits_do_not_pass():
+    e = numbers(4096)
+    assert explained(e.bfloat16().float(), e) is not None
+    assert explained((e.double() * (1 + 3e-6)).float(), e) is not None
+
+
+def test_twice_the_yardstick_is_allowed():
+    e = numbers(4096)
+    yardstick = (e.double() * (1 + 1e-3)).float()
+    assert explained((e.double() * (1 + 1.9e-3)).float(), e, yardstick=yardstick) is None
+    assert explained((e.double() * (1 + 2.1e-3)).float(), e, yardstick=yardstick) is not None
+
+
+def test_integers_are_exact():
+    i = torch.arange(10)
+    assert explained(i, i) is None
+    assert explained(changed(i, 3, 9), i) == "1 of 10 elements of out are wrong; out[3] is 9, expected 3"
+
+
+def test_shape_and_dtype():
+    e = E.double()
+    found = compare.explain("sum", E[None], e, E, E.to("meta"), E[None], {})
+    assert found.message == "sum has shape [1, 3000], expected [3000]"
+    found = compare.explain("sum", E.half(), e, E, E.to("meta"), E.half(), {})
+    assert found.message == "sum is float16, expected float32"
+
+
+def test_a_spec_may_override_the_floor():
+    promised, before = E.to("meta"), torch.zeros_like(E)
+    actual = (E.double() * (1 + 1e-4)).float()
+    assert compare.explain("out", actual, E.double(), E, promised, before, {}) is not None
+    assert compare.explain("out", actual, E.double(), E, promised, before, {torch.float32: 1e-3}) is None
+
+
+def test_empty_and_scalar():
+    assert explained(torch.empty(0), torch.empty(0)) is None
+    assert explained(torch.tensor(3.0), torch.tensor(4.0)).endswith("out is 3, expected 4")

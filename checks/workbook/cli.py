@@ -1,0 +1,249 @@
+"""The commands. Each prints for a learner; the exit status is for scripts."""
+
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from . import catalog, doctor, progress, report
+from .catalog import Part, UnknownPart
+from .report import say
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+Id = Annotated[str, typer.Argument(metavar="ID", help="2.1b a part, 2.1 an exercise, 2 a stage")]
+
+
+def stop(message: str) -> NoReturn:
+    """One line of what was asked wrongly, and status 2."""
+    print(message, file=sys.stderr)
+    raise typer.Exit(2)
+
+
+@app.command()
+def check(
+    id: Id = "",
+    stage: Annotated[str, typer.Option(help="all parts of a stage")] = "",
+    tree: Annotated[Path | None, typer.Option(help="the folder to grade; stages/ if none is named")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="the verdicts for a program")] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="time what a user would call instead")] = False,
+    seed: Annotated[int | None, typer.Option(help="the inputs of an earlier run again")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="what is not graded here counts as failed")] = False,
+    verbose: Annotated[bool, typer.Option("-v", help="also what passes: resources, figures, times")] = False,
+):
+    """Grade parts: correct, compiles, moves, fast."""
+    if id and stage:
+        stop("name a part or a stage, not both")
+    chosen = select(id or stage, stage)
+    tree = graded_tree(tree, chosen)
+    if json_file:
+        try:
+            json_file.touch()
+        except OSError as error:
+            stop(f"{json_file} cannot be written: {error.strerror}")
+    from . import warm
+
+    warm.warm_up("interpret", "compile")  # while torch is imported here
+    from .ladder import climb
+
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    outcomes = []
+    for part in chosen:
+        before = progress.digest(part.file(tree))
+        with report.console.status(f"{part.id} {part.title}") as status:
+            outcome = climb(part, tree, seed, peers, lambda c, p=part: status.update(f"{p.id} {p.title}: {c.name}"))
+        report.show(outcome, tree, verbose)
+        outcomes.append(outcome)
+        if tree == catalog.STAGES:
+            progress.record(outcome, before)
+    report.summary(outcomes, tree)
+    if json_file:
+        json_file.write_text(json.dumps(report.as_json(outcomes, tree, seed), indent=1) + "\n")
+    bad = {"fail", "todo", "error"} | ({"ungraded", "inconclusive"} if strict else set())
+    if any(verdict.status in bad for outcome in outcomes for _, verdict in outcome.results):
+        raise typer.Exit(1)
+
+
+def select(text: str, stage: str = "") -> list[Part]:
+    try:
+        if stage and len(stage) != 1:
+            raise UnknownPart
+        return catalog.select(text)
+    except UnknownPart as error:
+        stages = ", ".join(sorted({part.stage for part in catalog.parts()}))
+        stop(f"there is no stage {stage}; there are {stages}" if stage else str(error))
+
+
+def one(what: str, text: str) -> Part:
+    """The one part that a command is about."""
+    if not text:
+        stop(f"which part? For example: make {what} EX={catalog.parts()[0].id}")
+    chosen = select(text)
+    if len(chosen) > 1:
+        stop(f"{text} names {len(chosen)} parts; name one: make {what} EX={chosen[0].id}")
+    return chosen[0]
+
+
+def graded_tree(tree: Path | None, chosen: list[Part]) -> Path:
+    """The folder to grade, absolute; stops where it holds nothing to grade."""
+    if tree is None:
+        return catalog.STAGES
+    tree = tree.resolve()
+    try:
+        if not any(tree.iterdir()):
+            stop(f"{report.shown(tree)} is empty")
+    except OSError as error:
+        stop(f"the folder {tree} cannot be read: {error.strerror}")
+    if tree != catalog.STAGES and not any(part.file(tree).exists() for part in chosen):
+        stop(f"nothing to grade in {report.shown(tree)}: there is no {chosen[0].path}")
+    return tree
+
+
+@app.command(name="progress")
+def show_progress():
+    """What has been done: a bar a stage, a mark a part."""
+    state = progress.load()
+    report.standings([(part, progress.standing(part, state)) for part in catalog.parts()])
+
+
+@app.command(name="next")
+def show_next():
+    """The part to do next: its file, its lesson, its command."""
+    state = progress.load()
+    part = progress.next_part(state)
+    if part is None:
+        say("every part passes. Congratulations: you write Triton kernels that are right, lean and fast.", "bold green")
+        return
+    say(f"{part.id} {part.title}", "bold")
+    say(f"read   {report.shown(part.lesson)}", indent=2)
+    say(f"write  {report.shown(part.file(catalog.STAGES))}", indent=2)
+    say(f"grade  make check EX={part.id}   (make watch does so on every save)", indent=2)
+    if progress.standing(part, state) == "changed":
+        say("its file has changed since it was graded", "yellow", 2)
+
+
+@app.command()
+def watch(id: Id = ""):
+    """Grade a part again on every save."""
+    from .watch import Watch
+
+    part = one("watch", id) if id else progress.next_part(progress.load()) or catalog.parts()[0]
+    Watch(part).run()
+
+
+@app.command()
+def hint(id: Id = ""):
+    """The next hint: first a question, then the idea, then what in Triton does it."""
+    give_hint(one("hint", id))
+
+
+@app.command()
+def reset(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False):
+    """Lay the stub of a part again; a copy of your file is kept."""
+    part = one("reset", id)
+    if not yes and not confirm(f"lay the stub of {part.id} again? your file is kept beside it"):
+        stop(f"{part.id} is left as it is")
+    lay_again(part)
+
+
+@app.command()
+def solution(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False):
+    """What the reference does otherwise, as a diff. Nothing is overwritten."""
+    part = one("solution", id)
+    reference, mine = part.file(catalog.SOLUTIONS), part.file(catalog.STAGES)
+    if not reference.exists():
+        stop(f"this edition has no solutions: there is no {report.shown(reference)}")
+    passed = progress.standing(part, progress.load()) == "pass"
+    if not (passed or yes or confirm(f"{part.id} does not pass yet; show the reference all the same?")):
+        stop("not shown")
+    report.difference(mine, reference)
+
+
+@app.command(name="doctor")
+def examine():
+    """What this machine has, and what can be graded here."""
+    report.examination(doctor.rows(catalog.ROOT), doctor.rungs())
+    if doctor.unsupported():
+        raise typer.Exit(1)
+
+
+@app.command()
+def stubs(id: Id = "", check: Annotated[bool, typer.Option("--check", help="write nothing, name what differs")] = False):
+    """Derive the stubs in stages/ from solutions/. A file that someone has worked in is left alone."""
+    from . import new
+
+    bad = 0
+    for part in select(id):
+        try:
+            if check:
+                file = part.file(catalog.STAGES)
+                did = "same" if file.exists() and file.read_text() == new.stub_of(part) else "not the derived stub"
+            else:
+                did = new.lay_stub(part)
+        except new.CannotLay as error:
+            did = str(error)
+        left = f"edited, left alone (make reset EX={part.id} keeps a copy and lays the stub)"
+        if did != "same":
+            say(f"{report.shown(part.file(catalog.STAGES))}: {left if did == 'edited' else did}")
+        bad += did not in ("same", "new", "updated")
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def new(
+    id: Annotated[str, typer.Argument(metavar="ID", help="of a part that is not there yet, such as 2.1c")] = "",
+    name: Annotated[str, typer.Option(help="of its file and entry, such as split_k")] = "",
+    exercise_name: Annotated[str, typer.Option(help="where the exercise is new as well")] = "",
+):
+    """Lay the files of a new part: a solution, a spec and a lesson that grade as they are."""
+    from . import new as files
+
+    if not (id and name):
+        stop("for example: make new EX=2.1c NAME=split_k")
+    try:
+        laid = files.lay_part(id, name, exercise_name)
+    except files.CannotLay as error:
+        stop(str(error))
+    for file in laid:
+        say(report.shown(file))
+    say(f"next: write the kernel, then make check EX={id} TREE=solutions, then make stubs EX={id}")
+
+
+def give_hint(part: Part) -> None:
+    hints, seen = part.hints(), progress.load().get(part.id, {}).get("hints", 0)
+    if not hints:
+        say(f"{part.id} has no hints; its lesson is {report.shown(part.lesson)}")
+        return
+    number = min(seen, len(hints) - 1)
+    say(f"hint {number + 1} of {len(hints)} for {part.id} {part.title}", "bold")
+    report.markdown(hints[number])
+    progress.update(part, hints=number + 1)
+    if number + 1 == len(hints):
+        say(f"that was the last; make solution EX={part.id} shows the reference", "dim")
+
+
+def lay_again(part: Part) -> None:
+    from . import new
+
+    try:
+        text = new.stub_of(part)
+        kept = progress.keep(part)
+        new.write_stub(part, text)
+    except new.CannotLay as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"{part.id} is left as it is: {error}")
+    if kept:
+        say(f"your file is kept as {report.shown(kept)}")
+    say(f"{report.shown(part.file(catalog.STAGES))} is the stub again")
+
+
+def confirm(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False

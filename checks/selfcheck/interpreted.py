@@ -1,5 +1,5 @@
-"""Kernels whose results and traces are known. Run as a program with TRITON_INTERPRET=1, it prints as JSON what each
-function of CHECKS returned, or the error that it raised.
+"""Kernels whose results and traces are known. Run as a program with TRITON_INTERPRET=1, it prints as JSON what
+each function of CHECKS returned, or the error that it raised.
 
 A program of its own because the tests' process is on the trusted side and never imports Triton.
 """
@@ -14,7 +14,7 @@ from triton.language.extra import libdevice
 from triton.tools.tensor_descriptor import TensorDescriptor
 from workbook import repair, trace
 
-ALLOCATIONS = []  # (low, high) of what the trace shall take for one allocation; others end where their tensor ends
+ALLOCATIONS = []  # (low, high) of what the trace shall take for one allocation, where that is not the tensor
 CHECKS = []
 
 repair.install()
@@ -122,7 +122,9 @@ def casts():
 @check
 def fp8_saturates():
     x = torch.tensor([1e6, -1e6, float("inf"), float("nan")])
-    return {str(dtype): str(cast(x, dtype).float().tolist()) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)}
+    return {
+        str(dtype): str(cast(x, dtype).float().tolist()) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)
+    }
 
 
 @triton.jit
@@ -209,14 +211,31 @@ def atomic_adds():
 @triton.jit
 def libdevice_kernel(x_ptr, out_ptr, function: tl.constexpr, N: tl.constexpr):
     at = tl.arange(0, N)
-    tl.store(out_ptr + at, function(tl.load(x_ptr + at)))
+    tl.store(out_ptr + at, function(tl.load(x_ptr + at)))  # libdevice
+
+
+LIKE_TORCH = [
+    "tanh",
+    "erf",
+    "rsqrt",
+    "exp",
+    "exp2",
+    "log",
+    "log2",
+    "log1p",
+    "expm1",
+    "sin",
+    "cos",
+    "sqrt",
+    "floor",
+]
 
 
 @check
 def libdevice_functions():
     x = normal(256).abs() + 1
     differences = {}
-    for name in "tanh erf rsqrt exp exp2 log log2 log1p expm1 sin cos sqrt floor ceil".split():
+    for name in LIKE_TORCH:
         for dtype in (torch.float32, torch.float64):
             out = torch.empty(256, dtype=dtype)
             libdevice_kernel[(1,)](x.to(dtype), out, getattr(libdevice, name), 256)
@@ -407,7 +426,11 @@ def gather_kernel(x, out_ptr, rows_ptr):
 
 @check
 def trace_of_gather():
-    x, out, rows = normal(32, 16), torch.zeros(8, 16), torch.tensor([3, 1, 31, 0, 5, 5, 9, 2], dtype=torch.int32)
+    x, out, rows = (
+        normal(32, 16),
+        torch.zeros(8, 16),
+        torch.tensor([3, 1, 31, 0, 5, 5, 9, 2], dtype=torch.int32),
+    )
     gather_kernel[(1,)](TensorDescriptor.from_tensor(x, [1, 16]), out, rows)
     return TRACE.facts() | {"difference": differ(out, x[rows])}
 
@@ -429,14 +452,15 @@ def store_past_the_end_of_a_part():
     try:
         unmasked_kernel[(4,)](torch.ones(4096), whole[:4000], 1024)
     except Exception as error:
-        return dict(message=str(error.__cause__), after=whole[4000:].sum().item(), before=whole[:3072].sum().item())
+        return dict(
+            message=str(error.__cause__), after=whole[4000:].sum().item(), before=whole[:3072].sum().item()
+        )
 
 
 @check
 def load_into_a_neighbour():
-    arena = torch.zeros(2048)
-    x, out = arena[:1024], arena[1024:]
-    unmasked_kernel[(2,)](x, out, 1024)
+    x, out = torch.zeros(1536).split([512, 1024])
+    unmasked_kernel[(2,)](x, out, 512)
 
 
 @triton.jit
@@ -519,8 +543,9 @@ def stores_of_one_value():
 @triton.jit
 def shift_kernel(x_ptr, out_ptr, n, shift, BLOCK: tl.constexpr):
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + offsets, mask=offsets < n)  # shift loads
-    tl.store(out_ptr + offsets + shift, x, mask=offsets + shift < n)  # shift stores
+    inside = (offsets < n) & (offsets + shift >= 0) & (offsets + shift < n)
+    x = tl.load(x_ptr + offsets, mask=inside)  # shift loads
+    tl.store(out_ptr + offsets + shift, x, mask=inside)  # shift stores
 
 
 @check
@@ -529,7 +554,7 @@ def races_in_place():
     for shift in (1, -1, 0):
         TRACE.reset()
         x = torch.zeros(1024)
-        shift_kernel[(4,)](x[1:], x[1:], 1023, shift, 256) if shift >= 0 else shift_kernel[(4,)](x, x, 1024, shift + 0, 256)
+        shift_kernel[(4,)](x, x, 1024, shift, 256)
         findings.append([f["message"] for f in TRACE.facts()["findings"]])
     return findings
 
@@ -538,7 +563,8 @@ def races_in_place():
 def tile_race_kernel(x_ptr, BLOCK: tl.constexpr):
     rows = tl.program_id(0) * (BLOCK - 1) + tl.arange(0, BLOCK)[:, None]
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
-    tl.store(x_ptr + rows * 64 + columns, (columns - columns + rows - rows + tl.program_id(0)))  # tiles overlap
+    value = tl.zeros((BLOCK, BLOCK), tl.int32) + tl.program_id(0)
+    tl.store(x_ptr + rows * 64 + columns, value)  # tiles overlap
 
 
 @check
@@ -566,9 +592,13 @@ def describe(error: BaseException) -> dict:
     """The innermost cause, and the line of this file that it came from."""
     lines = []
     while True:
-        lines += [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__]
+        lines += [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__
+        ]
         if error.__cause__ is None:
-            return dict(type=type(error).__name__, message=str(error), line=lines[-1], launching=TRACE.launching)
+            return dict(
+                type=type(error).__name__, message=str(error), line=lines[-1], launching=TRACE.launching
+            )
         error = error.__cause__
 
 

@@ -1,24 +1,29 @@
-"""python -m workbook COMMAND. Any Python 3 can read this file, and is told in one line what is missing."""
+"""python -m workbook COMMAND. Any Python 3 can read this file, and says in one line what is missing."""
 
 import signal
 import sys
 
 
+def end(number, _frame):
+    """By way of SystemExit, so that the terminal is restored and the servers stop."""
+    print("\nstopped", file=sys.stderr)
+    sys.exit(128 + number)
+
+
 def main():
-    if sys.version_info < (3, 10):
-        sys.exit("Python 3.10 or newer is needed, this is %d.%d (%s)" % (*sys.version_info[:2], sys.executable))
+    if sys.version_info < (3, 10):  # noqa: UP036  pip is not asked where PYTHONPATH names the package
+        sys.exit(f"Python 3.10 or newer is needed; {sys.executable} is {sys.version.split()[0]}")
     from workbook import doctor
 
-    # by way of SystemExit, so that terminals are restored and servers stopped
-    for number, word in ((signal.SIGINT, "stopped"), (signal.SIGTERM, "ended")):
-        signal.signal(number, lambda n, _, word=word: (print("\n" + word, file=sys.stderr), sys.exit(128 + n)))
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
     problem = doctor.unsupported()
     if problem and sys.argv[1:2] != ["doctor"]:
         sys.exit(problem)
     try:
         from workbook import cli
     except ImportError as error:
-        sys.exit(problem or "%s is missing for %s: %s" % (error.name, sys.executable, doctor.FIX))
+        sys.exit(problem or f"{error.name} is not installed for {sys.executable}: {doctor.FIX}")
     cli.app(prog_name="workbook")
 
 

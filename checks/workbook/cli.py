@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import catalog, doctor, progress, report
+from . import new as files
 from .catalog import Part, UnknownPart
 from .report import say
 
@@ -46,24 +47,27 @@ def check(
     from . import warm
 
     warm.warm_up("interpret", "compile")  # while torch is imported here
-    from .ladder import climb
-
     seed = secrets.randbelow(10**6) if seed is None else seed
-    outcomes = []
-    for part in chosen:
-        before = progress.digest(part.file(tree))
-        with report.console.status(f"{part.id} {part.title}") as status:
-            outcome = climb(part, tree, seed, peers, lambda c, p=part: status.update(f"{p.id} {p.title}: {c.name}"))
-        report.show(outcome, tree, verbose)
-        outcomes.append(outcome)
-        if tree == catalog.STAGES:
-            progress.record(outcome, before)
+    outcomes = [grade(part, tree, seed, peers, verbose) for part in chosen]
     report.summary(outcomes, tree)
     if json_file:
         json_file.write_text(json.dumps(report.as_json(outcomes, tree, seed), indent=1) + "\n")
     bad = {"fail", "todo", "error"} | ({"ungraded", "inconclusive"} if strict else set())
     if any(verdict.status in bad for outcome in outcomes for _, verdict in outcome.results):
         raise typer.Exit(1)
+
+
+def grade(part: Part, tree: Path, seed: int, peers: bool = False, verbose: bool = False):
+    """Climbs one part, shows its outcome, and keeps it where the tree is the learner's."""
+    from .ladder import climb
+
+    before = progress.digest(part.file(tree))
+    with report.console.status(f"{part.id} {part.title}") as status:
+        outcome = climb(part, tree, seed, peers, lambda c: status.update(f"{part.id} {part.title}: {c.name}"))
+    report.show(outcome, tree, verbose)
+    if tree == catalog.STAGES:
+        progress.record(outcome, before)
+    return outcome
 
 
 def select(text: str, stage: str = "") -> list[Part]:
@@ -170,19 +174,17 @@ def examine():
 
 
 @app.command()
-def stubs(id: Id = "", check: Annotated[bool, typer.Option("--check", help="write nothing, name what differs")] = False):
+def stubs(id: Id = "", check: Annotated[bool, typer.Option("--check", help="only name what differs")] = False):
     """Derive the stubs in stages/ from solutions/. A file that someone has worked in is left alone."""
-    from . import new
-
     bad = 0
     for part in select(id):
         try:
             if check:
                 file = part.file(catalog.STAGES)
-                did = "same" if file.exists() and file.read_text() == new.stub_of(part) else "not the derived stub"
+                did = "same" if file.exists() and file.read_text() == files.stub_of(part) else "not the derived stub"
             else:
-                did = new.lay_stub(part)
-        except new.CannotLay as error:
+                did = files.lay_stub(part)
+        except files.CannotLay as error:
             did = str(error)
         left = f"edited, left alone (make reset EX={part.id} keeps a copy and lays the stub)"
         if did != "same":
@@ -199,8 +201,6 @@ def new(
     exercise_name: Annotated[str, typer.Option(help="where the exercise is new as well")] = "",
 ):
     """Lay the files of a new part: a solution, a spec and a lesson that grade as they are."""
-    from . import new as files
-
     if not (id and name):
         stop("for example: make new EX=2.1c NAME=split_k")
     try:
@@ -226,13 +226,11 @@ def give_hint(part: Part) -> None:
 
 
 def lay_again(part: Part) -> None:
-    from . import new
-
     try:
-        text = new.stub_of(part)
+        text = files.stub_of(part)
         kept = progress.keep(part)
-        new.write_stub(part, text)
-    except new.CannotLay as error:
+        files.write_stub(part, text)
+    except files.CannotLay as error:
         stop(str(error))
     except OSError as error:
         stop(f"{part.id} is left as it is: {error}")

@@ -14,9 +14,9 @@ from . import doctor
 if missing := doctor.unsupported():
     raise pytest.UsageError(missing)
 
-from . import catalog, ladder  # noqa: E402  they import torch
-from .grader import Check, Grading  # noqa: E402
-from .words import Verdict  # noqa: E402
+from . import catalog, ladder
+from .grader import Check, Grading
+from .words import Verdict
 
 ID = re.compile(r"(\d(?:\.\d+[a-z]?)?)((?:::.*)?)", re.S)
 ON_REQUEST = (catalog.CHECKS / "selfcheck", catalog.CHECKS / "workbook", catalog.MEASURED)

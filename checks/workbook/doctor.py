@@ -1,4 +1,4 @@
-"""What this machine has, and what can be graded with it. Imports neither torch nor triton before it is asked for a GPU."""
+"""What this machine has, and what can be graded with it. Imports torch only when it is asked for a GPU."""
 
 import importlib
 import os

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import buffers, devices, doctor, moves
+from . import buffers, devices, doctor, moves, targets, timing
 from .call import Call
 from .catalog import Part
 from .exercise import Case, Moves
@@ -106,11 +106,10 @@ class Grading:
 
     def fast(self, speed) -> Verdict:
         """The share of the roofline that a timed case reaches on the GPU here."""
-        if missing := self._missing_gpu(0):
-            return Verdict("ungraded", missing)
-        from . import timing
-
-        return timing.grade(self, speed)
+        missing = self._missing_gpu(0)
+        verdict = Verdict("ungraded", missing) if missing else timing.grade(self, speed)
+        verdict.facts["minimum"] = targets.minimums(self.exercise, speed)
+        return verdict
 
     def worker(self, mode: str) -> Worker:
         if mode not in self.workers:

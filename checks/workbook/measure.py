@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from . import catalog, doctor
+from . import catalog, devices, doctor, targets
 from .grader import Grading
 
 
@@ -50,8 +50,11 @@ def record(part: catalog.Part) -> dict:
 
 
 def main(file: str, text: str = "") -> None:
+    name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+    if device := devices.find(name, memory):
+        targets.recorded().setdefault(device.name, targets.COPY * device.bandwidth)  # this run will be on record
+    about = {"device": name, "memory": memory, "date": date.today().isoformat(), **doctor.versions()}
     parts = {part.id: record(part) for part in catalog.select(text)}
-    about = {"device": torch.cuda.get_device_name(), "date": date.today().isoformat(), **doctor.versions()}
     Path(file).write_text(json.dumps({**about, "parts": parts}, indent=1) + "\n")
 
 

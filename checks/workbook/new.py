@@ -24,7 +24,7 @@ def stub_of(part: Part) -> str:
             raise CannotLay(f"{part.id}: {error}") from None
     if (committed := _committed(part.file(catalog.STAGES))) is not None:
         return committed
-    raise CannotLay(f"{part.id}: no solution to derive the stub from, and none committed (git show HEAD:stages/{part.path})")
+    raise CannotLay(f"{part.id}: there is no solution to derive the stub from, and no commit has it")
 
 
 def lay_stub(part: Part) -> str:
@@ -72,7 +72,9 @@ def lay_part(id: str, name: str, exercise_name: str) -> list[Path]:
     beside = next((part for part in catalog.parts() if part.exercise_id == f"{stage}.{number}"), None)
     if not beside and not exercise_name:
         raise CannotLay(f"exercise {stage}.{number} is new, name it too: ARGS='--exercise-name softmax'")
-    folder = Path(beside.path).parent if beside else Path(f"{stage}_{STAGES[int(stage) - 1]}", f"{number}_{exercise_name}")
+    folder = Path(f"{stage}_{STAGES[int(stage) - 1]}", f"{number}_{exercise_name}")
+    if beside:
+        folder = Path(beside.path).parent
     part = Part((folder / f"{letter}_{name}.py").as_posix())
     files = [part.file(catalog.SOLUTIONS), part.file(catalog.CHECKS)]
     for file in files:
@@ -83,8 +85,8 @@ def lay_part(id: str, name: str, exercise_name: str) -> list[Path]:
     for file, template in zip(files, (SOLUTION, SPEC), strict=True):
         _write(file, _filled(template, **values))
     lesson = part.lesson
-    text = lesson.read_text() if lesson.exists() else f"# {stage}.{number} {folder.name.split('_', 1)[1].replace('_', ' ')}\n"
-    _write(lesson, text + _filled(LESSON, **values))
+    heading = f"# {stage}.{number} {folder.name.split('_', 1)[1].replace('_', ' ').capitalize()}\n"
+    _write(lesson, (lesson.read_text() if lesson.exists() else heading) + _filled(LESSON, **values))
     catalog.parts.cache_clear()
     write_stub(part, stub_of(part))
     return [*files, part.file(catalog.STAGES), lesson]
@@ -153,7 +155,7 @@ exercise = Exercise(
         Bug("drops the ragged tail", ("triton.cdiv(n, BLOCK)", "max(1, n // BLOCK)"), caught="n=1025"),
         Bug("mask one too wide", ("mask = offsets < n", "mask = offsets <= n"), caught="n=1023"),
         Bug("every program takes the first block", ("tl.program_id(0).to(tl.int64) * BLOCK", "0"), caught="n=1025"),
-        Bug("asks torch to copy x first", ("    out = torch.empty_like(x)", "    x, out = x.clone(), torch.empty_like(x)"), rung="moves"),
+        Bug("asks torch to copy x first", ("    out =", "    x = x.clone()\\n    out ="), rung="moves"),
     ],
     variants=[
         Variant("larger blocks", ("n, BLOCK = x.numel(), 1024", "n, BLOCK = x.numel(), 4096")),

@@ -37,6 +37,7 @@ def install() -> None:
     multiply_and_add_rounding_once()
     ignore_nan_in_minimum_and_maximum()
     index_with_a_tensor()
+    pass_booleans()
     share_arguments()
     let_device_assert_fire()
     tune_without_a_driver()
@@ -188,6 +189,18 @@ def index_with_a_tensor() -> None:
     interpreter._patch_lang_tensor = patch
 
 
+def pass_booleans() -> None:
+    """Without it (before 3.9) a launch with True or False among its arguments fails."""
+    plain = interpreter._implicit_cvt
+
+    def convert(argument):
+        if isinstance(argument, bool):
+            return tl.tensor(TensorHandle(np.array([argument]), tl.int1), tl.int1)
+        return plain(argument)
+
+    interpreter._implicit_cvt = convert
+
+
 def share_arguments() -> None:
     """Without it a launch ends by copying each storage, here the whole shared arena, onto itself."""
     interpreter.GridExecutor._init_args_hst = lambda self, args, kwargs: (args, kwargs)
@@ -251,7 +264,7 @@ def call_libdevice() -> None:
         name = symbol.removeprefix("__nv_")
         function = LIBDEVICE.get(name) or (LIBDEVICE.get(name[:-1]) if name[-1] in "fd" else None)
         if function is None:
-            raise NotImplementedError(f"{symbol}: the interpreter has no such function; a GPU has")
+            raise NotImplementedError(f"libdevice's {symbol} cannot be interpreted, only compiled for a GPU")
         result = function(*(torch.from_numpy(np.array(operand.data)) for operand in operands)).numpy()
         return TensorHandle(result.astype(interpreter._get_np_dtype(result_type)), result_type.scalar)
 
@@ -260,8 +273,9 @@ def call_libdevice() -> None:
             try:
                 return function(*operands, _semantic=interpreter_semantic)
             except KeyError as error:
+                given = ", ".join(map(str, error.args[0]))
                 raise TypeError(
-                    f"libdevice.{function.__name__} takes no {error}: convert with .to(tl.float32) first"
+                    f"libdevice.{function.__name__} takes no {given}: convert with .to(tl.float32) first"
                 ) from None
 
         return call

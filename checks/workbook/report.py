@@ -24,7 +24,7 @@ MARKS = {
     "error": ("✘", "red"),
     "todo": ("○", "yellow"),
     "inconclusive": ("?", "yellow"),
-    "ungraded": ("–", "dim"),
+    "ungraded": ("-", "dim"),
     "not reached": ("·", "dim"),
 }
 PRINTED = 12  # lines shown of what the learner's code printed
@@ -81,7 +81,7 @@ def show(outcome, tree: Path, verbose: bool = False) -> None:
     left = outcome.rung("correct")[2]
     if left:
         say(f"{left} more case{'s' * (left > 1)} not run", "dim", 6)
-    if outcome.status in ("fail", "todo") and tree == catalog.STAGES:
+    if outcome.status in ("fail", "todo") and tree == catalog.STAGES and outcome.part.file(tree).exists():
         say(f"next: {command('hint', outcome.part, tree)}", indent=6)
 
 
@@ -139,7 +139,7 @@ def _failure(outcome, check, verdict, tree, verbose):
     say(f"{check.name}: {sentence}", MARKS[verdict.status][1], 6)
     for line in quoted:
         say(line, indent=8)
-    if verdict.status == "fail" and check.rung in ("correct", "moves"):
+    if verdict.status == "fail" and check.rung in ("correct", "moves") and outcome.part.file(tree).exists():
         again = command("check", outcome.part, tree, SEED=outcome.seed)
         say(f"seed {outcome.seed}: {again} replays it", "dim", 6)
     printed = verdict.printed.rstrip().splitlines()
@@ -158,8 +158,8 @@ def _facts(check, verdict):
             widths[access["op"], access["bits"]] += access["count"]
         accesses = ", ".join(f"{count} {op}s of {bits} bits" for (op, bits), count in sorted(widths.items()))
         say(
-            f"{check.name}: {kernel['kernel']} has {kernel['registers']} registers, {kernel['shared']:,} bytes of shared "
-            f"memory, {kernel['spills']:,} spilled; {accesses or 'no access to global memory'}",
+            f"{check.name}: {kernel['kernel']} has {kernel['registers']} registers, {kernel['shared']:,} bytes of "
+            f"shared memory, {kernel['spills']:,} spilled; {accesses or 'no access to global memory'}",
             "dim",
             6,
         )
@@ -196,7 +196,7 @@ def standings(standing: list[tuple[Part, str]]) -> None:
 def examination(rows: list[tuple[str, str, str, str]], rungs: list[tuple[str, str]]) -> None:
     """What doctor found: a line a thing, what to do about it below, then what is graded here."""
     for name, status, found, advice in rows:
-        mark, style = MARKS.get(status, ("–", "yellow"))
+        mark, style = MARKS.get(status, ("-", "yellow"))
         say(f"{mark} {name:<18}{found}", style)
         if advice:
             say(advice, indent=20)

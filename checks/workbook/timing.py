@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from . import buffers, devices, oracle
+from . import buffers, devices, oracle, targets
 from .words import Verdict
 
 ROUNDS = 7
@@ -44,6 +44,8 @@ def grade(grading, speed):
         return Verdict("ungraded", problem)
     inputs = grading.inputs(speed.case, "meta")
     outputs = oracle.promised(grading.exercise, inputs)
+    device = devices.find(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
+    target = targets.share(speed, device)
     sizes = [a.nbytes for a in inputs if isinstance(a, torch.Tensor)]
     flops = speed.flops(*inputs) if speed.flops else 0
     work = speed.bytes(*inputs)
@@ -61,13 +63,14 @@ def grade(grading, speed):
         for _ in range(1 + EXTENSIONS):
             for _ in range(ROUNDS):
                 copy = copy_rate()
-                roofline = max(work / copy, flops / (matmul_rate() if flops else 1)) * 1e3
+                matmul = matmul_rate() if flops else 1
+                roofline = max(work / copy, flops / matmul) * 1e3
                 ms = session.round()
                 if not isinstance(ms, float):
                     return ms
                 ceilings.append(copy), rooflines.append(roofline), kernels.append(ms)
             share, low, high = interval([r / k for r, k in zip(rooflines, kernels, strict=True)])
-            if status(low, high, speed.target) != "inconclusive":
+            if status(low, high, target) != "inconclusive":
                 break
         if wrong := session.check():
             return wrong
@@ -77,15 +80,16 @@ def grade(grading, speed):
     ms = statistics.median(kernels)
     peers = time_peers(grading, speed, grading.peers)
     timing = Timing(
-        ms, share, low, high, work / ms / 1e6, flops / ms / 1e9, statistics.median(ceilings) / 1e9, peers, speed.target
+        ms, share, low, high, work / ms / 1e6, flops / ms / 1e9, statistics.median(ceilings) / 1e9, peers, target
     )
     facts = {"timing": {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(timing).items()}}
-    device = devices.find(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
     if device and timing.gbps > SUSPECT * device.bandwidth:
         peak = f"{timing.gbps:,.0f} GB/s is more than the {device.bandwidth:,} that this GPU can move"
         return Verdict("fail", f"suspect: {peak}; is all of the work done in the call?", facts)
-    reached = f"{share:.0%} of the roofline ({timing.gbps:,.0f} GB/s, {ms:.3f} ms), {speed.target:.0%} is asked"
-    if (verdict := status(low, high, speed.target)) == "inconclusive":
+    rate = f"{timing.tflops:,.0f} TFLOPS" if flops / matmul > work / copy else f"{timing.gbps:,.0f} GB/s"
+    derived = "" if target == speed.target else " (derived: no run on this GPU is on record)"
+    reached = f"{share:.0%} of the roofline ({rate}, {ms:.3f} ms), {target:.0%} is asked{derived}"
+    if (verdict := status(low, high, target)) == "inconclusive":
         reached += f"; this GPU is too noisy to tell: between {low:.0%} and {high:.0%}"
     return Verdict(verdict, reached, facts)
 

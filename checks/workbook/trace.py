@@ -45,8 +45,10 @@ class Launch:
 
     def __init__(self, kernel, file):
         self.kernel, self.file = kernel, file
-        self.arguments, self.allocations, self.owner = [], {}, {}
-        self.timeline = Timeline()
+        self.arguments, self.allocations, self.timeline = [], {}, Timeline()
+        self.owners = defaultdict(
+            list
+        )  # of a tensor, by its id: several where it was given as several arguments
 
 
 def runs(addresses, size):
@@ -97,14 +99,16 @@ class Trace:
 
     def on_launch(self, executor, args, kwargs) -> None:
         self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename)
-        waiting = [*zip(executor.arg_names, args, strict=False), *kwargs.items()]
+        given = dict(zip(executor.arg_names, args, strict=False)) | kwargs
+        waiting = [(name, given[name]) for name in executor.arg_names if name in given]
         while waiting:
             name, value = waiting.pop(0)
             value = value.base if isinstance(value, TensorDescriptor) else value
             if isinstance(value, tuple):
-                waiting += [(f"{name}[{i}]", item) for i, item in enumerate(value)]
+                waiting = [(f"{name}[{i}]", item) for i, item in enumerate(value)] + waiting
             elif hasattr(value, "data_ptr"):
-                self.launch.owner[id(value)] = self.add_tensor(name, interpreter._unwrap_tensor(value))
+                argument = self.add_tensor(name, interpreter._unwrap_tensor(value))
+                self.launch.owners[id(value)].append(argument)
 
     def on_grid(self, builder, *grid) -> None:
         self.launches.append(dict(kernel=self.launch.kernel, grid=[int(n) for n in grid], programs=0))
@@ -213,14 +217,14 @@ class Trace:
         lanes = np.flatnonzero(live)[lanes]
         at = every.ravel()[lanes]
         outside = (at < argument.allocation.low) | (at + np.uint64(size) > argument.allocation.high)
-        first = int(np.argmax(outside))
+        first, many = int(np.argmax(outside)), int(outside.sum())
         lane = [int(i) for i in np.unravel_index(lanes[first], every.shape)]
         block = every.size > 1
         return (
             f"out-of-bounds {kind}, line {line}: program {self.program}"
             + (f", lane {lane[0] if len(lane) == 1 else tuple(lane)}" if block else "")
             + f": {argument.element(at[first])}, which has {argument.count}"
-            + (f"; {outside.sum()} of {every.size} lanes are outside" if block else "")
+            + (f"; {many} of {every.size} lanes {'is' if many == 1 else 'are'} outside" if block else "")
         )
 
     def race(self, argument, line, message) -> None:
@@ -282,9 +286,9 @@ def hand_on_arguments(trace) -> None:
 
     def owned(value):
         pointer = convert(value)
-        if id(value) in trace.launch.owner:
+        if id(value) in trace.launch.owners:
             pointer.handle.dtype = copy.copy(pointer.handle.dtype)
-            pointer.handle.dtype.argument = trace.launch.owner[id(value)]
+            pointer.handle.dtype.argument = trace.launch.owners[id(value)].pop(0)
         return pointer
 
     def chosen(builder, condition, one, other):

@@ -1,0 +1,73 @@
+# The front door. The first call makes an environment in .venv with the pinned versions, which takes some minutes;
+# later calls start at once. `make check VENV=` uses the python3 that is already there instead.
+
+VENV ?= .venv
+PYTHON ?= python3
+ifeq ($(VENV),)
+  RUN := $(PYTHON)
+  READY :=
+  export PYTHONPATH := checks$(if $(PYTHONPATH),:$(PYTHONPATH))
+else
+  RUN := $(VENV)/bin/python
+  READY := $(VENV)/.ready
+endif
+WORKBOOK := @$(RUN) -m workbook
+ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: help check next watch progress hint reset solution doctor new stubs test
+.DEFAULT_GOAL := help
+
+help:                  ## this list
+	@sed -n 's/^\([a-zA-Z%-]*\):[^#]*## *\(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sed 's/%/N/' | \
+	  while IFS='|' read -r name does; do printf '  make %-16s %s\n' "$$name" "$$does"; done
+	@echo
+	@echo '  EX=2.1b a part (2.1 an exercise, 2 a stage)   TREE=solutions another folder'
+	@echo '  SEED=7 the same inputs again                  ARGS=-v more options   VENV= the python3 that is there'
+
+check: $(READY)        ## grade your stages/; EX=2.1b one part
+	$(WORKBOOK) check $(ASKED)
+
+check-stage-%: $(READY) ## grade one stage, 1 to 5
+	$(WORKBOOK) check --stage $* $(ASKED)
+
+next: $(READY)         ## what to do next
+	$(WORKBOOK) next
+
+watch: $(READY)        ## grade again on every save
+	$(WORKBOOK) watch $(EX)
+
+progress: $(READY)     ## what you have done
+	$(WORKBOOK) progress
+
+hint: $(READY)         ## the next hint; EX=1.1a
+	$(WORKBOOK) hint $(EX)
+
+reset: $(READY)        ## the stub again, a copy of your file is kept; EX=1.1a
+	$(WORKBOOK) reset $(EX) $(ARGS)
+
+solution: $(READY)     ## what the reference does otherwise; EX=1.1a
+	$(WORKBOOK) solution $(EX) $(ARGS)
+
+doctor: $(READY)       ## what can be graded on this machine
+	$(WORKBOOK) doctor
+
+new: $(READY)          ## lay the files of a new part; EX=2.1c NAME=split_k
+	$(WORKBOOK) new $(EX) $(if $(NAME),--name $(NAME)) $(ARGS)
+
+stubs: $(READY)        ## derive the stubs from solutions/
+	$(WORKBOOK) stubs $(EX) $(ARGS)
+
+test: $(READY)         ## the workbook's own tests
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	$(WORKBOOK) stubs --check
+	@$(RUN) -m pytest checks/selfcheck -n 2 --dist loadfile
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo 'Python 3.10 or newer is needed; name one: make PYTHON=python3.12'; exit 1; }
+	@echo 'Setting up $(VENV) with torch and triton: this happens once and takes some minutes.'
+	@$(PYTHON) -m venv $(VENV) && $(RUN) -m pip install -q --disable-pip-version-check -e '.[pinned,test]' || \
+	  { echo 'The environment could not be set up; what is missing stands above. The same command tries again.'; \
+	    echo 'Where there is no network: install the packages of pyproject.toml yourself, and add VENV= to the command.'; exit 1; }
+	@touch $@

@@ -1,5 +1,5 @@
-"""Kernels whose results and traces are known. Run as a program with TRITON_INTERPRET=1, it prints as JSON what
-each function of CHECKS returned, or the error that it raised.
+"""Kernels whose results and traces are known. Run as a program with TRITON_INTERPRET=1, it prints as JSON
+what each function of CHECKS returned, or the error that it raised.
 
 A program of its own because the tests' process is on the trusted side and never imports Triton.
 """
@@ -122,9 +122,7 @@ def casts():
 @check
 def fp8_saturates():
     x = torch.tensor([1e6, -1e6, float("inf"), float("nan")])
-    return {
-        str(dtype): str(cast(x, dtype).float().tolist()) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)
-    }
+    return {str(dtype): str(cast(x, dtype).float().tolist()) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)}
 
 
 @triton.jit
@@ -452,9 +450,7 @@ def store_past_the_end_of_a_part():
     try:
         unmasked_kernel[(4,)](torch.ones(4096), whole[:4000], 1024)
     except Exception as error:
-        return dict(
-            message=str(error.__cause__), after=whole[4000:].sum().item(), before=whole[:3072].sum().item()
-        )
+        return dict(message=str(error.__cause__), after=whole[4000:].sum().item(), before=whole[:3072].sum().item())
 
 
 @check
@@ -592,13 +588,9 @@ def describe(error: BaseException) -> dict:
     """The innermost cause, and the line of this file that it came from."""
     lines = []
     while True:
-        lines += [
-            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__
-        ]
+        lines += [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__]
         if error.__cause__ is None:
-            return dict(
-                type=type(error).__name__, message=str(error), line=lines[-1], launching=TRACE.launching
-            )
+            return dict(type=type(error).__name__, message=str(error), line=lines[-1], launching=TRACE.launching)
         error = error.__cause__
 
 

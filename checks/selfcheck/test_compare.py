@@ -17,7 +17,8 @@ def numbers(*shape, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-E = numbers(3000)
+E, M = numbers(3000), numbers(50, 50)
+LOOK = "look at the mask and at the grid"
 
 
 def changed(t, where, value):
@@ -29,16 +30,16 @@ def changed(t, where, value):
 @pytest.mark.parametrize(
     ("actual", "expected", "ending"),
     [
-        (changed(E, slice(2048, None), 0.0), E, "only the tail is wrong, from element 2,048 on: look at the mask and at the grid"),
+        (changed(E, slice(2048, None), 0.0), E, "only the tail is wrong, from element 2,048 on: " + LOOK),
         (changed(E, slice(1024, 2048), 0.0), E, "whole blocks of 1,024 are wrong, the first from element 1,024 on"),
         (2 * E, E, "the result is 2 times what is expected"),
         (E.roll(1), E, "the result is right but shifted by one element"),
         (-E, E, "every sign is flipped"),
         (0 * E, E, "the result is all zeros"),
-        (numbers(50, 50).t().contiguous(), numbers(50, 50), "the result is transposed"),
-        (changed(numbers(50, 50), (slice(None), slice(47, None)), 0.0), numbers(50, 50), "only the columns from 47 on are wrong: the tail of each row"),
-        (changed(numbers(50, 50), 7, 0.0), numbers(50, 50), "only row 7 is wrong"),
-        (changed(numbers(50, 50), (slice(None), 3), 0.0), numbers(50, 50), "only column 3 is wrong"),
+        (M.t().contiguous(), M, "the result is transposed"),
+        (changed(M, (slice(None), slice(47, None)), 0.0), M, "only the columns from 47 on are wrong: the tail of each row"),
+        (changed(M, 7, 0.0), M, "only row 7 is wrong"),
+        (changed(M, (slice(None), 3), 0.0), M, "only column 3 is wrong"),
     ],
 )  # fmt: skip
 def test_patterns(actual, expected, ending):

@@ -1,4 +1,4 @@
-"""What a learner reads when something is wrong with the file, word for word: one clear line, and the line of the file."""
+"""What a learner reads when something is wrong with the file, word for word: one line, and the line of the file."""
 
 import pytest
 from workbook import catalog, grader
@@ -6,7 +6,7 @@ from workbook import catalog, grader
 PART = catalog.select("1.1a")[0]
 SOURCE = PART.file(catalog.SOLUTIONS).read_text()
 ENTRY = SOURCE[SOURCE.index("def add(x, y):") :]
-BODY = 'add_kernel[grid](x, y, out, n, BLOCK=BLOCK)\n    return out'
+BODY = "add_kernel[grid](x, y, out, n, BLOCK=BLOCK)\n    return out"
 STORE = "tl.store(out_ptr + offsets, x + y, mask=mask)"
 
 
@@ -132,7 +132,7 @@ def line_of(text, source=SOURCE):
             [("mask = offsets < n", "mask = offsets <= n")],
             "fail",
             "out-of-bounds load, line 19: program 1, lane 1: element 1025 of x_ptr, which has 1025; "
-            "1 of 1024 lanes are outside\na_add.py:19: x = tl.load(x_ptr + offsets, mask=mask)",
+            "1 of 1024 lanes is outside\na_add.py:19: x = tl.load(x_ptr + offsets, mask=mask)",
             id="mask too wide",
         ),
     ],
@@ -182,13 +182,13 @@ def test_not_utf8(grade, tmp_path):
 def test_missing_file(grade):
     grading = grade(PART, SOURCE)
     grading.file.unlink()
-    assert [c.run().message for c in grading.checks()][0] == (
-        "there is no file a_add.py: `make reset EX=1.1a` lays it"
-    )
+    assert next(grading.checks()).run().message == ("there is no file a_add.py: `make reset EX=1.1a` lays it")
 
 
 def test_next_check_goes_on_after_a_death(grade):
-    grading = grade(PART, SOURCE.replace("    return out", "    import os\n    if n == 1:\n        os._exit(3)\n    return out"))
+    grading = grade(
+        PART, SOURCE.replace("    return out", "    import os\n    if n == 1:\n        os._exit(3)\n    return out")
+    )
     assert grading.correct(PART.exercise.find("n=1")).status == "fail"
     assert grading.correct(PART.exercise.find("n=1023")).status == "pass"
 

@@ -70,7 +70,11 @@ def test_bug(part, bug, grade):
         passes(grading, RUNGS[: RUNGS.index(bug.rung)])
         if bug.rung == "fast":
             return  # only a GPU can tell: test_measured
-        verdict = grading.moves() if bug.rung == "moves" else max(map(grading.compiles, ARCHS), key=lambda v: v.status != "pass")
+        verdict = (
+            grading.moves()
+            if bug.rung == "moves"
+            else max(map(grading.compiles, ARCHS), key=lambda v: v.status != "pass")
+        )
     assert verdict.status == "fail"
     assert not EXCEPTION.search(verdict.message), f"it does not even run: {verdict.message}"
 

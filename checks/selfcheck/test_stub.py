@@ -3,7 +3,7 @@
 import pytest
 from workbook import stub
 
-SOLUTION = '''import triton
+SOLUTION = """import triton
 
 
 @triton.jit
@@ -30,11 +30,13 @@ def entry(x):
 def second(x_ptr):
     pass
 ### END SOLUTION
-'''
+"""
 
 
 def test_derive():
-    assert stub.derive(SOLUTION, "9.9z") == '''import triton
+    assert (
+        stub.derive(SOLUTION, "9.9z")
+        == """import triton
 
 
 @triton.jit
@@ -52,7 +54,8 @@ def entry(x):
 
 # TODO: a whole kernel.
 raise NotImplementedError("TODO 9.9z, blank 3")
-'''
+"""
+    )
 
 
 def test_one_blank():
@@ -68,7 +71,10 @@ def test_gluon_has_its_own_assert():
 
 def test_fill():
     filled = stub.fill(SOLUTION, {2: "\n            for _ in range(2):\n                kernel[(1,)](x)\n        "})
-    assert "    if x:\n        # TODO: launch.\n        for _ in range(2):\n            kernel[(1,)](x)\n    return x" in filled
+    assert (
+        "    if x:\n        # TODO: launch.\n        for _ in range(2):\n            kernel[(1,)](x)\n    return x"
+        in filled
+    )
     assert "    x = 1\n    y = 2\n" in filled
 
 

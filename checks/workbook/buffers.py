@@ -42,6 +42,16 @@ def view(arena: torch.Tensor, d: dict) -> torch.Tensor:
     return arena[d["offset"] : d["offset"] + size].view(dtype).as_strided(d["shape"], d["stride"])
 
 
+def write(arena: torch.Tensor, arguments, described) -> None:
+    """Copies the tensors among a call's arguments to their places; an expanded one is stored once."""
+    for a, d in zip(arguments, described, strict=True):
+        if isinstance(a, torch.Tensor) and a.numel():
+            place = view(arena, d)
+            for dim in (i for i, stride in enumerate(a.stride()) if stride == 0):
+                a, place = a.narrow(dim, 0, 1), place.narrow(dim, 0, 1)
+            place.copy_(a)
+
+
 class Layout:
     """Places in an arena, one after the other, with guard bands between."""
 

@@ -33,9 +33,7 @@ class Call:
             self.arena, self.where = grading.worker(mode).arena[:size], {}
         self.heap = [layout.at, size]
         self.arena.random_()
-        for a, d in zip(self.inputs, self.args, strict=True):
-            if isinstance(a, torch.Tensor):
-                buffers.view(self.arena, d).copy_(a)
+        buffers.write(self.arena, self.inputs, self.args)
         self.before = self.arena.clone()
 
     def __enter__(self):
@@ -103,7 +101,7 @@ class Call:
         element = sum(i * s for i, s in zip(found.index, result["stride"], strict=True))
         again = self.run(watch=result["offset"] + element * getattr(torch, result["dtype"]).itemsize)
         stores = again.get("facts", {}).get("watched", [])[-1:]
-        return "".join(f"; stored by program {tuple(s['program'])}, lane {s['lane']}, line {s['line']}" for s in stores)
+        return "".join(f"; stored by program {s['program']}, lane {s['lane']}, line {s['line']}" for s in stores)
 
     def _repeat(self, answer) -> Verdict:
         first = [buffers.view(self.arena, d).clone() for d in answer["results"]]

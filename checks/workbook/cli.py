@@ -147,7 +147,7 @@ def hint(id: Id = ""):
 def reset(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False):
     """Lay the stub of a part again; a copy of your file is kept."""
     part = one("reset", id)
-    if not yes and not confirm(f"lay the stub of {part.id} again? your file is kept beside it"):
+    if not yes and not confirm(f"lay the stub of {part.id} again? a copy of your file is kept"):
         stop(f"{part.id} is left as it is")
     lay_again(part)
 

@@ -238,8 +238,5 @@ def read(ptx: str) -> tuple[list[dict], dict[str, int]]:
             access.setdefault((line, "load"), []).append(8 * int(match[1], 0))
         else:
             instructions.update(kind for kind, pattern in KINDS.items() if pattern.search(text))
-    rows = [
-        {"line": at, "op": op, "bits": max(bits), "count": len(bits)}
-        for (at, op), bits in sorted(access.items())
-    ]
+    rows = [{"line": at, "op": op, "bits": max(bits), "count": len(bits)} for (at, op), bits in sorted(access.items())]
     return rows, dict(instructions)

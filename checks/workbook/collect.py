@@ -16,6 +16,7 @@ if missing := doctor.unsupported():
 
 from . import catalog, ladder
 from .grader import Check, Grading
+from .report import clean
 from .words import Verdict
 
 ID = re.compile(r"(\d(?:\.\d+[a-z]?)?)((?:::.*)?)", re.S)
@@ -79,11 +80,11 @@ class Item(pytest.Item):
     def runtest(self):
         verdict = self.check.run()
         if verdict.printed:
-            self.add_report_section("call", "output", verdict.printed)
+            self.add_report_section("call", "output", clean(verdict.printed))
         if verdict.status in ("ungraded", "inconclusive") and not self.config.getoption("strict"):
             pytest.skip(verdict.message)
         if verdict.status != "pass":
-            raise NotPassed(self._words(verdict))
+            raise NotPassed(clean(self._words(verdict)))
 
     def repr_failure(self, excinfo, style=None):
         """Our sentence; a traceback is of use only where the fault is the grader's."""

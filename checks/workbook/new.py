@@ -51,7 +51,7 @@ def write_stub(part: Part, text: str) -> None:
 
 def _committed(file: Path) -> str | None:
     """The file as the last commit has it; None without git, or where the commit lacks it."""
-    command = ["git", "-C", str(catalog.ROOT), "show", f"HEAD:{file.relative_to(catalog.ROOT)}"]
+    command = ["git", "-C", str(file.parent), "show", f"HEAD:./{file.name}"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
@@ -87,7 +87,6 @@ def lay_part(id: str, name: str, exercise_name: str) -> list[Path]:
     lesson = part.lesson
     heading = f"# {stage}.{number} {folder.name.split('_', 1)[1].replace('_', ' ').capitalize()}\n"
     _write(lesson, (lesson.read_text() if lesson.exists() else heading) + _filled(LESSON, **values))
-    catalog.parts.cache_clear()
     write_stub(part, stub_of(part))
     return [*files, part.file(catalog.STAGES), lesson]
 

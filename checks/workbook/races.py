@@ -9,6 +9,19 @@ import numpy as np
 from triton.runtime import interpreter
 
 
+def runs(addresses, size):
+    """The bytes at ``addresses``, ``size`` each, as sorted, disjoint intervals: starts and ends."""
+    addresses = addresses.view(np.int64)
+    steps = addresses[1:] - addresses[:-1]
+    if not np.count_nonzero(steps != size):  # one contiguous block, as most accesses are
+        return addresses[:1], addresses[-1:] + size
+    if steps.min() < 0:
+        addresses = np.sort(addresses)
+        steps = addresses[1:] - addresses[:-1]
+    jumps = np.flatnonzero(steps > size)
+    return addresses[np.append(0, jumps + 1)], addresses[np.append(jumps, -1)] + size
+
+
 class Timeline:
     """The programs of a launch, in order. An event is a line in a program; their numbers only rise."""
 
@@ -43,6 +56,7 @@ class Allocation:
     def __init__(self, low, high, size):
         self.low, self.high, self.size = low, high, size
         self.stores = self.loads = None
+        self.loaded = False
         self.loads_before_any_store = []
 
     def holds(self, low, high) -> bool:
@@ -61,8 +75,9 @@ class Allocation:
         """Note a store before it happens; return the race it is part of, if any. ``values`` are in order."""
         if self.stores is None:
             self.expect_stores()
-        elements = self.elements(starts, ends)
-        race = self.unordered(timeline, elements, "stores to", self.loads, "loads", name)
+        elements, race = self.elements(starts, ends), None
+        if self.loaded:
+            race = self.unordered(timeline, elements, "stores to", self.loads, "loads", name)
         if not timeline.synchronised and timeline.of_others(self.stores[elements]).any():
             race = self.different_values(timeline, addresses, values, name) or race
         self.stores[elements] = timeline.event(line)
@@ -70,13 +85,14 @@ class Allocation:
 
     def elements(self, starts, ends):
         """The elements that the runs cover: for one run a slice, which is far faster, else indices."""
-        first, last = (starts - self.low) // self.size, (ends - self.low + self.size - 1) // self.size
-        if len(first) == 1:
-            return slice(int(first[0]), int(last[0]))
+        if len(starts) == 1:
+            return slice((int(starts[0]) - self.low) // self.size, -((self.low - int(ends[0])) // self.size))
+        first, last = (starts - self.low) // self.size, -((self.low - ends) // self.size)
         lengths = last - first
         return np.repeat(last - lengths.cumsum(), lengths) + np.arange(lengths.sum())
 
     def note_load(self, event, elements) -> None:
+        self.loaded = True
         first = self.loads[elements]
         self.loads[elements] = np.where(first == 0, event, first)
 

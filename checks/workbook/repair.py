@@ -124,12 +124,9 @@ def reduce_foreign_floats_in_float32() -> None:
         def apply(self, operands):
             if not isinstance(operands, tuple) or not any(is_foreign(x.handle) for x in operands):
                 return plain(self, operands)
-            wide = tuple(
-                interpreter_semantic.cast(x, tl.float32) if is_foreign(x.handle) else x for x in operands
-            )
+            wide = tuple(interpreter_semantic.cast(x, tl.float32) if is_foreign(x.handle) else x for x in operands)
             return tuple(
-                interpreter_semantic.cast(y, x.dtype)
-                for x, y in zip(operands, plain(self, wide), strict=True)
+                interpreter_semantic.cast(y, x.dtype) for x, y in zip(operands, plain(self, wide), strict=True)
             )
 
         operation.apply = apply
@@ -233,10 +230,7 @@ SAME_IN_TORCH = (
 # libdevice's functions by the name of their symbol, less __nv_ and the f or d that tells the width.
 LIBDEVICE = {
     **{name: getattr(torch, name) for name in SAME_IN_TORCH},
-    **{
-        f"fast_{name}": getattr(torch, name)
-        for name in ("cos", "exp", "log", "log10", "log2", "pow", "sin", "tan")
-    },
+    **{f"fast_{name}": getattr(torch, name) for name in ("cos", "exp", "log", "log10", "log2", "pow", "sin", "tan")},
     "fast_tanh": torch.tanh,
     "fast_fdivide": torch.div,
     "fast_exp10": lambda x: torch.pow(10, x),
@@ -247,9 +241,7 @@ LIBDEVICE = {
     "normcdf": torch.special.ndtr,
     "powi": torch.pow,
     "rint": torch.round,
-    "round": lambda x: torch.copysign(torch.floor(x.double().abs() + 0.5), x).to(
-        x.dtype
-    ),  # ties away from zero
+    "round": lambda x: torch.copysign(torch.floor(x.double().abs() + 0.5), x).to(x.dtype),  # ties away from zero
     "saturate": lambda x: x.clamp(0, 1),
 }
 

@@ -32,10 +32,14 @@ if hasattr(sys.stdout, "reconfigure"):
     sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8
 
 
+def clean(text: str) -> str:
+    """What a submission wrote, without the control characters that would reach the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text.expandtabs())
+
+
 def say(text: str = "", style: str = "", indent: int = 0) -> None:
-    """Prints lines. What cannot be printed is replaced: a submission may not write to the terminal's controls."""
-    clean = "".join(c if c.isprintable() or c == "\n" else " " if c == "\t" else "\ufffd" for c in text)
-    for line in clean.split("\n"):
+    """Prints lines, unfolded."""
+    for line in clean(text).split("\n"):
         console.print(Text(" " * indent + line, style), soft_wrap=True)
 
 
@@ -54,7 +58,7 @@ def shown(path: Path) -> str:
 
 def ladder_line(outcome) -> Text:
     """id, title and one mark a rung."""
-    line = Text(f"{outcome.part.id:<6}{outcome.part.title:<34.34}")
+    line = Text(f"{outcome.part.id:<6}{outcome.part.title:<42}")
     for name in RUNGS:
         status, verdicts, left = outcome.rung(name)
         if status:
@@ -190,7 +194,7 @@ def standings(standing: list[tuple[Part, str]]) -> None:
         for part, status in mine:
             mark, style = MARKS.get(status, ("·", "dim") if status == "new" else ("~", "yellow"))
             words = {"new": "", "pass": "", "changed": "changed since it was graded"}.get(status, status)
-            say(f"{mark} {part.id:<6}{part.title:<34.34}  {words}".rstrip(), style, 2)
+            say(f"{mark} {part.id:<6}{part.title:<42}  {words}".rstrip(), style, 2)
 
 
 def examination(rows: list[tuple[str, str, str, str]], rungs: list[tuple[str, str]]) -> None:

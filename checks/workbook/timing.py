@@ -132,9 +132,7 @@ class Session:
     def start(self):
         """Fills the inputs, warms up; a Verdict where that fails."""
         for args in self.sets:
-            for a, d in zip(self.grading.inputs(self.speed.case, "cuda"), args, strict=True):
-                if isinstance(a, torch.Tensor):
-                    buffers.view(self.arena.tensor, d).copy_(a)
+            buffers.write(self.arena.tensor, self.grading.inputs(self.speed.case, "cuda"), args)
         torch.cuda.synchronize()
         answer = self._ask("open", size=self.heap[1], arena=self.arena.handle)
         if "error" not in answer:

@@ -20,7 +20,7 @@ from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from .races import Allocation, Timeline
+from .races import Allocation, Timeline, runs
 
 SECTOR_BITS = 5  # a GPU moves no less than 32 bytes
 MOST_FINDINGS = 8
@@ -46,27 +46,17 @@ class Launch:
     def __init__(self, kernel, file):
         self.kernel, self.file = kernel, file
         self.arguments, self.allocations, self.timeline = [], {}, Timeline()
-        self.owners = defaultdict(
-            list
-        )  # of a tensor, by its id: several where it was given as several arguments
+        self.owners = defaultdict(list)  # of a tensor, by its id: several where it was given as several arguments
 
 
-def runs(addresses, size):
-    """The bytes at ``addresses``, ``size`` each, as sorted, disjoint intervals: starts and ends."""
-    addresses = addresses.view(np.int64)
-    steps = addresses[1:] - addresses[:-1]
-    if steps.size and steps.min() < 0:
-        addresses = np.sort(addresses)
-        steps = addresses[1:] - addresses[:-1]
-    jumps = np.flatnonzero(steps > size)
-    if not jumps.size:
-        return addresses[:1], addresses[-1:] + size
-    return addresses[np.append(0, jumps + 1)], addresses[np.append(jumps, -1)] + size
-
-
-def count_sectors(starts, ends) -> int:
+def footprint(starts, ends) -> tuple[int, int]:
+    """The sectors that the runs touch, and their bytes; the usual single run takes no numpy call."""
+    if len(starts) == 1:
+        start, end = int(starts[0]), int(ends[0])
+        return ((end - 1) >> SECTOR_BITS) - (start >> SECTOR_BITS) + 1, end - start
     first, last = starts >> SECTOR_BITS, (ends - 1) >> SECTOR_BITS
-    return int((last - first + 1).sum() - (first[1:] == last[:-1]).sum())
+    shared = first[1:] == last[:-1]
+    return int((last - first + 1).sum() - shared.sum()), int((ends - starts).sum())
 
 
 class Trace:
@@ -77,8 +67,10 @@ class Trace:
         self.launching = False
         self.reset()
 
-    def reset(self) -> None:
+    def reset(self, watch: int | None = None) -> None:
+        """Forgets everything. watch: the address of which every store is to be told."""
         self.launches, self.findings, self.flops = [], {}, 0
+        self.watch, self.watched = watch, []
         self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0))
 
     def facts(self) -> dict:
@@ -93,9 +85,8 @@ class Trace:
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
             for (kernel, line, kind, arg), counts in self.lines.items()
         ]
-        return dict(
-            launches=self.launches, lines=lines, flops=self.flops, findings=list(self.findings.values())
-        )
+        findings = list(self.findings.values())
+        return dict(launches=self.launches, lines=lines, flops=self.flops, findings=findings, watched=self.watched)
 
     def on_launch(self, executor, args, kwargs) -> None:
         self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename)
@@ -107,17 +98,16 @@ class Trace:
             if isinstance(value, tuple):
                 waiting = [(f"{name}[{i}]", item) for i, item in enumerate(value)] + waiting
             elif hasattr(value, "data_ptr"):
-                argument = self.add_tensor(name, interpreter._unwrap_tensor(value))
-                self.launch.owners[id(value)].append(argument)
+                self.launch.owners[id(value)].append(self.add_tensor(name, interpreter._unwrap_tensor(value)))
 
     def on_grid(self, builder, *grid) -> None:
         self.launches.append(dict(kernel=self.launch.kernel, grid=[int(n) for n in grid], programs=0))
 
     def on_program(self, builder, *program) -> None:
-        self.program = program
-        self.launches[-1]["programs"] += 1
-        one_dimension = self.launches[-1]["grid"][1:] == [1, 1]
-        self.launch.timeline.begin(program[0] if one_dimension else program)
+        launch = self.launches[-1]
+        launch["programs"] += 1
+        self.program = program[0] if launch["grid"][1:] == [1, 1] else program
+        self.launch.timeline.begin(self.program)
 
     def on_load(self, builder, pointers, mask, *_, **__) -> None:
         self.access("load", pointers, mask)
@@ -138,9 +128,8 @@ class Trace:
         origin, size = tensor.data_ptr(), tensor.element_size()
         steps = zip(tensor.shape, tensor.stride(), strict=True)
         count = 1 + sum((n - 1) * stride for n, stride in steps) if tensor.numel() else 0
-        return self.add(
-            name, origin, size, count, self.allocation_of(origin) or (origin, origin + count * size)
-        )
+        extent = self.allocation_of(origin) or (origin, origin + count * size)
+        return self.add(name, origin, size, count, extent)
 
     def add(self, name, origin, size, count, extent) -> Argument:
         """Arguments that share an allocation share its history: an in-place kernel may race with itself."""
@@ -159,29 +148,34 @@ class Trace:
         """Note one access before it is carried out; raises OutOfBounds if it would escape."""
         every = pointers.data
         live = np.asarray(mask.data, bool)  # a descriptor's mask is a bare array, whose .data is a memoryview
-        select = np.ravel if live.all() else lambda block: block[live]
+        select = np.ravel if np.count_nonzero(live) == live.size else lambda block: block[live]
         at = select(every)
         size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         line = self.line()
         for argument, lanes in self.owners(pointers, at, size):
             starts, ends = runs(at[lanes], size)
-            allocation, timeline = argument.allocation, self.launch.timeline
+            allocation, timeline, name = argument.allocation, self.launch.timeline, argument.element
             if not allocation.holds(starts[0], ends[-1]):
                 raise OutOfBounds(self.escape(kind, line, argument, every, live, lanes, size))
+            sectors, useful = footprint(starts, ends)
             counts = self.lines[self.launch.kernel, line, kind, argument.name]
             counts["bytes"] += at[lanes].size * size
-            counts["sectors"] += count_sectors(starts, ends)
-            counts["useful"] += int((ends - starts).sum())
+            counts["sectors"] += sectors
+            counts["useful"] += useful
             counts["times"] += 1
             if kind == "load":
-                self.race(argument, line, allocation.load(timeline, line, starts, ends, argument.element))
+                self.race(argument, line, allocation.load(timeline, line, starts, ends, name))
             elif kind == "store":
-                race = allocation.store(
-                    timeline, line, starts, ends, at[lanes], select(values)[lanes], argument.element
-                )
-                self.race(argument, line, race)
+                if self.watch is not None and starts[0] <= self.watch < ends[-1]:
+                    self.note_watched(line, every, live, size)
+                stored = at[lanes], select(values)[lanes]
+                self.race(argument, line, allocation.store(timeline, line, starts, ends, *stored, name))
             else:
                 timeline.note_atomic()
+
+    def note_watched(self, line, every, live, size) -> None:
+        for lane in np.flatnonzero(live & (every <= self.watch) & (self.watch < every + np.uint64(size)))[:1]:
+            self.watched.append(dict(program=self.program, lane=int(lane), line=line))
 
     def owners(self, pointers, at, size):
         """The arguments that the addresses belong to, each with its lanes."""
@@ -209,9 +203,7 @@ class Trace:
         if extent or not arguments:
             low, high = extent or (address, address)
             return self.add("an integer's memory", low, size, (high - low) // size, (low, high))
-        return min(
-            arguments, key=lambda a: min(abs(address - a.allocation.low), abs(address - a.allocation.high))
-        )
+        return min(arguments, key=lambda a: min(abs(address - a.allocation.low), abs(address - a.allocation.high)))
 
     def escape(self, kind, line, argument, every, live, lanes, size) -> str:
         lanes = np.flatnonzero(live)[lanes]
@@ -230,9 +222,8 @@ class Trace:
     def race(self, argument, line, message) -> None:
         where = (self.launch.kernel, line, argument.name)
         if message and len(self.findings) < MOST_FINDINGS:
-            self.findings.setdefault(
-                where, dict(kind="race", line=line, message=f"race, line {line}: {message}")
-            )
+            finding = dict(kind="race", line=line, message=f"race, line {line}: {message}")
+            self.findings.setdefault(where, finding)
 
 
 def install(allocation_of) -> Trace:

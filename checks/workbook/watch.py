@@ -84,7 +84,7 @@ class Watch:
         self.line()
 
     def reset(self) -> None:
-        if cli.confirm(f"lay the stub of {self.part.id} again? your file is kept"):
+        if cli.confirm(f"lay the stub of {self.part.id} again? a copy of your file is kept"):
             cli.lay_again(self.part)
 
 

@@ -39,12 +39,12 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
         text = message + (f": the grader calls {calls}" if kind == "MissingEntry" else "")
     elif kind == "TypeError" and re.search(rf"{exercise.entry}\(\) (takes|missing|got)", message):
         text = f"{message}: the grader calls {calls}"
+    elif kind == "UnicodeDecodeError" or "null bytes" in message or "codec can't decode" in message:
+        text = "the file is not UTF-8 text"
     elif kind == "SyntaxError":
         text = f"syntax error: {message}"
     elif kind in ("IndentationError", "TabError"):
         text = f"wrong indentation: {message}"
-    elif kind == "UnicodeDecodeError" or "source code string cannot contain null bytes" in message:
-        text = "the file is not UTF-8 text"
     elif "CUDA enabled" in message or "No CUDA GPUs" in message or "NVIDIA driver" in message:
         text = "asks for a GPU by name: take the device from an input instead, as in `device=x.device`"
     elif kind == "OutOfMemoryError":

@@ -114,8 +114,8 @@ class Interpreter:
         """Calls the entry once; says where its results lie, and what the trace saw."""
         described = [a for a in request["args"] if isinstance(a, dict)]
         self.inputs = [(d["offset"], self.buffers.nbytes(d)) for d in described]
-        self.trace.reset()
-        self.trace.watch = request.get("watch")
+        watch = request.get("watch")
+        self.trace.reset(None if watch is None else self.arena.data_ptr() + watch)
         quiet = lambda: self.trace.launching  # noqa: E731
         self.heap = self.buffers.Heap(self.arena, *request["heap"], quiet)
         return called(self, entry, request) | {"facts": self.trace.facts()}

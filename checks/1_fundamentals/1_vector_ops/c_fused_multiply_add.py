@@ -34,7 +34,7 @@ exercise = Exercise(
         case(n=2048, dtype=torch.bfloat16, steps=(2, 2, 2)),
         case(n=2**31 + 1, dtype=torch.float16, needs_gb=55, slices=by_rows(2**27)),
     ],
-    moves=Moves(case(n=2**16), bytes=four_vectors),
+    moves=Moves(case(n=2**15), bytes=four_vectors),
     speed=[
         Speed(
             case(n=2**27), bytes=four_vectors, target=0.90,
@@ -56,25 +56,30 @@ def multiply_kernel(x_ptr, y_ptr, out_ptr, n, stride_x, stride_y, BLOCK: tl.cons
 
 
 @triton.jit
-"""), ("    y = tl.load(y_ptr + offsets * stride_y, mask=mask).to(tl.float32)\n", ""), ("x * y + z, mask", "x + z, mask"), ("""
+"""), ("    y = tl.load(y_ptr + offsets * stride_y, mask=mask).to(tl.float32)\n", ""), ("x * y + z", "x + z"), ("""
         multiply_add_kernel[grid](x, y, z, out, n, *strides, BLOCK=BLOCK)""", """
         product = torch.empty(n, dtype=torch.float32, device=x.device)
         multiply_kernel[grid](x, y, product, n, x.stride(0), y.stride(0), BLOCK=BLOCK)
         multiply_add_kernel[grid](product, y, z, out, n, 1, 1, z.stride(0), BLOCK=BLOCK)"""), rung="moves"),
-        Bug("takes every vector for contiguous", ("strides = x.stride(0), y.stride(0), z.stride(0)", "strides = 1, 1, 1"),
+        Bug("takes every vector for contiguous",
+            ("strides = x.stride(0), y.stride(0), z.stride(0)", "strides = 1, 1, 1"),
             caught="n=1025,steps=(3, 1, 2)"),
         Bug("one stride for all", ("strides = x.stride(0), y.stride(0), z.stride(0)", "strides = 3 * [x.stride(0)]"),
             caught="n=1025,steps=(1, 5, 1)"),
-        Bug("scales the block's begin by the stride only", ("x_ptr + offsets * stride_x", "x_ptr + tl.program_id(0) * BLOCK * stride_x + tl.arange(0, BLOCK)"),
+        Bug("scales only the block's begin by the stride",
+            ("x_ptr + offsets * stride_x", "x_ptr + tl.program_id(0) * BLOCK * stride_x + tl.arange(0, BLOCK)"),
             caught="n=1025,steps=(3, 1, 2)"),
-        Bug("masks addresses, not indices", ("tl.load(z_ptr + offsets * stride_z, mask=mask)", "tl.load(z_ptr + offsets * stride_z, mask=offsets * stride_z < n)"),
+        Bug("masks addresses, not indices",
+            ("offsets * stride_z, mask=mask", "offsets * stride_z, mask=offsets * stride_z < n"),
             caught="n=1025,steps=(3, 1, 2)"),
-        Bug("stores with the stride of x", ("out_ptr + offsets,", "out_ptr + offsets * stride_x,"), caught="n=1025,steps=(3, 1, 2)"),
-        Bug("rounds the product to 16 bits", ("x * y + z, mask", "(x * y).to(x_ptr.dtype.element_ty).to(tl.float32) + z, mask"),
+        Bug("stores with the stride of x", ("out_ptr + offsets,", "out_ptr + offsets * stride_x,"),
+            caught="n=1025,steps=(3, 1, 2)"),
+        Bug("rounds the product to 16 bits", ("x * y + z", "(x * y).to(x_ptr.dtype.element_ty).to(tl.float32) + z"),
             caught="n=257,bf16,cancel=True"),
-        Bug("adds before it multiplies", ("x * y + z, mask", "x * (y + z), mask"), caught="n=1"),
+        Bug("adds before it multiplies", ("x * y + z", "x * (y + z)"), caught="n=1"),
         Bug("drops the ragged tail", ("triton.cdiv(n, BLOCK)", "max(1, n // BLOCK)"), caught="n=1025"),
-        Bug("asks torch to copy the inputs first", ("    n, BLOCK = x.numel(), 1024", "    x, n, BLOCK = x.clone(), x.numel(), 1024"), rung="moves"),
+        Bug("asks torch to copy x first", ("n, BLOCK = x.numel(), 1024", "x, n, BLOCK = x.clone(), x.numel(), 1024"),
+            rung="moves"),
     ],
     variants=[
         Variant("larger blocks", ("n, BLOCK = x.numel(), 1024", "n, BLOCK = x.numel(), 2048")),

@@ -5,17 +5,21 @@ from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, cas
 def inputs(m, n, op="max", dtype=torch.float32, apart=0, values="normal"):
     """apart: elements between a row's end and the next row."""
     x = normal(m, n + apart, dtype=dtype)[:, :n]
-    if values == "last":
-        x[:, -1] = 100 if op == "max" else -100
-    elif values == "ties":  # the second lies in a lower lane of the next block, the third in the same lane
-        x[:, [5, 2050, 2053]] = 100.0 if op == "max" else -100.0
+    sign = 1 if op == "max" else -1
+    if values == "last":  # and all of one sign
+        x -= sign * 1000
+        x[:, -1] = sign * -100
+    elif values == "ties":  # the second in a lower lane of a later block, the third in the same lane
+        x[:, [5, 2050, 2053]] = sign * 100.0
     elif values == "all equal":
         x.fill_(3)
-    elif values == "all lose":  # each is what a kernel might start from
-        x.fill_(-torch.inf if op == "max" else torch.inf)
-    elif values == "nan":  # one, then two, the second in a lower lane; and an infinity before them
+    elif values == "all lose":
+        x.fill_(sign * -torch.inf)
+    elif values == "nan":  # alone, as the last, and as with the ties; an infinity before it
         x[0, n // 2] = torch.nan
-        x[1, 0], x[1, 7], x[1, 2050] = torch.inf if op == "max" else -torch.inf, torch.nan, torch.nan
+        x[1, -1] = torch.nan
+        x[2, [7, 2050, 2055]] = torch.nan
+        x[2, 0] = sign * torch.inf
     return x, op
 
 
@@ -33,10 +37,19 @@ def one_read(x, op):
     return x.nbytes + 8 * x.shape[0]
 
 
-SEARCH_AFTERWARDS = """        x = tl.load(x_ptr + row * stride_row + columns, mask=mask).to(tl.float32)
-        x = tl.where(mask, SIGN * x, float("-inf"))
+ONE_PASS = """        x = tl.where(mask, SIGN * x, float("-inf"))
+        best, index = first_largest(best, index, x, columns)
+"""
+FIRST_PASS = """        x = tl.where(mask, SIGN * x, float("-inf"))
         best = tl.maximum(best, x, propagate_nan=tl.PropagateNan.ALL)
-    best = tl.min(tl.where(best != best, float("inf"), best), 0) if False else best
+"""
+SECOND_PASS = """    largest, nan = tl.max(best, 0), tl.max((best != best).to(tl.int32), 0) == 1
+    for start in range(0, n, BLOCK):
+        columns = start + lanes
+        x = SIGN * tl.load(x_ptr + row * stride_row + columns, mask=columns < n).to(tl.float32)
+        found = (columns < n) & tl.where(nan, x != x, x == largest)
+        index = tl.maximum(index, tl.where(found, n - columns, 0))  # of the first found, the largest
+    index = n - tl.max(index, 0)
 """
 
 exercise = Exercise(
@@ -45,17 +58,53 @@ exercise = Exercise(
     inputs=inputs,
     reference=reference,
     cases=[
-        case(m=3, n=2049), case(m=3, n=2049, op="min"), case(m=2, n=1), case(m=0, n=5), case(m=3, n=2047, op="min"), case(m=2, n=2048),
+        case(m=3, n=2049), case(m=3, n=2049, op="min"), case(m=2, n=1), case(m=0, n=5),
+        case(m=3, n=2047, op="min"), case(m=2, n=2048),
         case(m=2, n=4999, op="max", values="last"), case(m=2, n=4999, op="min", values="last"),
         case(m=3, n=3001, dtype=torch.float16), case(m=3, n=4099, op="min", dtype=torch.bfloat16),
         case(m=4, n=300, op="max", apart=7),
         case(m=2, n=2500, op="max", values="ties"), case(m=2, n=2500, op="min", values="ties"),
-        case(m=1, n=4099, op="max", values="all equal"), case(m=2, n=2049, op="max", values="all lose"), case(m=2, n=2049, op="min", values="all lose"),
-        case(m=2, n=2500, op="max", values="nan"), case(m=2, n=2500, op="min", values="nan"), case(m=2, n=2500, op="max", dtype=torch.float16, values="nan"),
+        case(m=1, n=4099, op="max", values="all equal"),
+        case(m=2, n=2049, op="max", values="all lose"), case(m=2, n=2049, op="min", values="all lose"),
+        case(m=3, n=2500, op="max", values="nan"), case(m=3, n=2500, op="min", values="nan"),
+        case(m=3, n=2500, op="max", dtype=torch.float16, values="nan"),
         case(m=2**16, n=2**15 + 1, dtype=torch.bfloat16, needs_gb=40, slices=by_rows(2**11)),
     ],
     moves=Moves(case(m=4, n=2**13), bytes=one_read),
-    speed=[Speed(case(m=2**14, n=2**13), bytes=one_read, target=0.90, peers={"torch": reference, "torch.compile": reference, "flag_gems": gems})],
-    bugs=[],
-    variants=[],
+    speed=[
+        Speed(case(m=2**14, n=2**13), bytes=one_read, target=0.90, peers={"torch": reference, "torch.compile": reference, "flag_gems": gems}),
+    ],
+    bugs=[
+        Bug("two passes over memory", (ONE_PASS, FIRST_PASS), ("    best, index = tl.reduce((best, index), 0, first_largest)\n", SECOND_PASS), rung="moves"),
+        Bug("of equals the last", ("j < i", "j > i"), caught="m=2,n=2500,op=max,values=ties"),
+        Bug("of equals the one that comes first in lane order", ("equal, j < i,", "equal, False,"), caught="m=2,n=2500,op=max,values=ties"),
+        Bug("a NaN loses", ("(w > v) | (w != w)", "w > v"), caught="m=3,n=2500,op=max,values=nan"),
+        Bug("of NaNs the last", ("(v == w) | ((v != v) & (w != w))", "v == w"), caught="m=3,n=2500,op=max,values=nan"),
+        Bug("the index within the block", ("(best, index, x, columns)", "(best, index, x, lanes)"), caught="m=2,n=4999,op=max,values=last"),
+        Bug("starts from 0", ('tl.full((BLOCK,), float("-inf")', "tl.full((BLOCK,), 0.0"), caught="m=2,n=4999,op=max,values=last"),
+        Bug("starts from index -1", ("tl.zeros((BLOCK,), tl.int32)", "tl.full((BLOCK,), -1, tl.int32)"), caught="m=2,n=2049,op=max,values=all lose"),
+        Bug("pads before the sign is turned", ("mask=mask).to", 'mask=mask, other=float("-inf")).to'), ('tl.where(mask, SIGN * x, float("-inf"))', "SIGN * x"), caught="m=3,n=2049,op=min"),
+        Bug("takes the rows to be adjacent", ("out, n, x.stride(0),", "out, n, n,"), caught="m=4,n=300,op=max,apart=7"),
+        Bug("returns int32", ("dtype=torch.int64", "dtype=torch.int32"), caught="m=3,n=2049"),
+    ],
+    variants=[
+        Variant("smaller blocks", ("BLOCK=2048", "BLOCK=1024")),
+        Variant("the rule as one formula", fill={1: """
+            both_nan = (v != v) & (w != w)
+            takes_w = (w > v) | ((w != w) & (v == v)) | (((w == v) | both_nan) & (j < i))
+        """}),
+        Variant("within a lane a later element has to be better", fill={2: """
+            columns = start + lanes
+            x = SIGN * tl.load(x_ptr + row * stride_row + columns, mask=columns < n, other=-SIGN * float("inf")).to(tl.float32)
+            better = (x > best) | ((x != x) & (best == best))
+            best = tl.where(better, x, best)
+            index = tl.where(better, columns, index)
+        """}),
+        Variant("the largest, then the lowest index that has it", fill={3: """
+            largest = tl.max(best, 0)
+            nan = tl.max((best != best).to(tl.int32), 0) == 1
+            holds = tl.where(nan, best != best, best == largest)
+            tl.store(out_ptr + row, tl.min(tl.where(holds, index, n), 0))
+        """}),
+    ],
 )

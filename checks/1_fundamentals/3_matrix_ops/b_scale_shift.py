@@ -10,6 +10,10 @@ STRIDES = {  # of x [m, n], of row [n] and of column [m], in elements
     "same_columns": lambda m, n: ((1, 0), 3, 1),
     "numbers": lambda m, n: ((0, 0), 0, 0),
 }
+# what bugs and variants change
+SHAPE, TILES, OUT = "m, n = x.shape", "TILE_M, TILE_N = 16, 256", "out = x * row[None, :] + column[:, None]"
+GRID = "triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)"
+ROW, COLUMN = "row_ptr + columns * stride_row, mask=columns < n", "column_ptr + rows * stride_column, mask=rows < m"
 
 
 def operands(m, n, layout="contiguous", dtype=torch.float32, scale=1.0, mean=0.0):
@@ -69,42 +73,44 @@ exercise = Exercise(
     bugs=[
         Bug(
             "row and column made as large as x, in memory",
-            ("m, n = x.shape", "m, n = x.shape\n    row, column = row.expand(m, n).contiguous(), column[:, None].expand(m, n).contiguous()"),
-            ("strides = *x.stride(), *row.stride(), *column.stride()", "strides = *x.stride(), 0, 0"),
-            ("row_ptr + columns * stride_row, mask=columns < n", "row_ptr + rows[:, None] * n + columns[None, :], mask=mask"),
-            ("column_ptr + rows * stride_column, mask=rows < m", "column_ptr + rows[:, None] * n + columns[None, :], mask=mask"),
-            ("row[None, :] + column[:, None]", "row + column"),
+            (SHAPE, SHAPE + """
+    row = row.expand(m, n).contiguous()
+    column = column[:, None].expand(m, n).contiguous()"""),
+            ("*row.stride(), *column.stride()", "0, 0"),
+            (ROW, "row_ptr + rows[:, None] * n + columns[None, :], mask=mask"),
+            (COLUMN, "column_ptr + rows[:, None] * n + columns[None, :], mask=mask"),
+            (OUT, "out = x * row + column"),
             rung="moves",
         ),
         Bug(
-            "loads row and column for each element of the tile",
-            ("row_ptr + columns * stride_row, mask=columns < n", "row_ptr + columns[None, :] * stride_row + 0 * rows[:, None], mask=mask"),
-            ("column_ptr + rows * stride_column, mask=rows < m", "column_ptr + rows[:, None] * stride_column + 0 * columns[None, :], mask=mask"),
-            ("row[None, :] + column[:, None]", "row + column"),
+            "loads row and column anew for each element of the tile",
+            (ROW, "row_ptr + 0 * rows[:, None] + columns[None, :] * stride_row, mask=mask"),
+            (COLUMN, "column_ptr + rows[:, None] * stride_column + 0 * columns[None, :], mask=mask"),
+            (OUT, "out = x * row + column"),
             rung="moves",
         ),
-        Bug("one row a program: each reads the whole row", ("TILE_M, TILE_N = 16, 256", "TILE_M, TILE_N = 1, 1024"), rung="moves"),
-        Bug("asks torch for a contiguous x first", ("m, n = x.shape", "x = x.contiguous()\n    m, n = x.shape"), rung="moves"),
-        Bug("row and column swapped", ("row[None, :] + column[:, None]", "column[:, None] + row[None, :]"), caught="m=64,n=64"),
-        Bug("masks the row with m", ("mask=columns < n)", "mask=columns < m)"), caught="m=17,n=513"),
-        Bug("masks the column with n", ("mask=rows < m)", "mask=rows < n)"), caught="m=257,n=1"),
-        Bug("no mask on the row", (", mask=columns < n)", ")"), caught="m=15,n=255"),
-        Bug("takes row for contiguous", ("*row.stride(), *column", "1, *column"), caught="m=19,n=66,layout=every_other,fp16"),
-        Bug("takes x for contiguous", ("strides = *x.stride(),", "strides = n, 1,"), caught="m=33,n=34,layout=same_rows"),
-        Bug("takes the stride 0 for 1", ("*x.stride(),", "max(1, x.stride(0)), x.stride(1),"), caught="m=33,n=34,layout=same_rows"),
+        Bug("one row a program: each loads the row", (TILES, "TILE_M, TILE_N = 1, 1024"), rung="moves"),
+        Bug("asks torch to copy x first", (SHAPE, "m, n, x = *x.shape, x.contiguous()"), rung="moves"),
+        Bug("row and column swapped", (OUT, "out = x * column[:, None] + row[None, :]"), caught="m=64,n=64"),
+        Bug("masks the row with m", ("mask=columns < n", "mask=columns < m"), caught="m=17,n=513"),
+        Bug("masks the column with n", ("mask=rows < m", "mask=rows < n"), caught="m=257,n=1"),
+        Bug("no mask on the row", (", mask=columns < n", ""), caught="m=15,n=255"),
+        Bug("takes row for contiguous", ("*row.stride()", "1"), caught="m=19,n=66,layout=every_other,fp16"),
+        Bug("takes x for contiguous", ("*x.stride()", "n, 1"), caught="m=33,n=34,layout=same_rows"),
+        Bug("takes a stride of 0 for 1", ("*x.stride()", "x.stride(0), 1"), caught="m=34,n=33,layout=same_columns"),
         Bug(
             "computes in bf16",
-            ("columns[None, :] * stride_n, mask=mask).to(tl.float32)", "columns[None, :] * stride_n, mask=mask)"),
+            ("stride_n, mask=mask).to(tl.float32)", "stride_n, mask=mask)"),
             ("mask=columns < n).to(tl.float32)", "mask=columns < n)"),
             ("mask=rows < m).to(tl.float32)", "mask=rows < m)"),
             caught="m=40,n=100,mean=32.0,bf16",
         ),
-        Bug("drops the ragged tiles", ("triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)", "max(1, m // TILE_M) * max(1, n // TILE_N)"), caught="m=17,n=513"),
-        Bug("numbers the tiles as if x had m columns", ("tl.cdiv(n, TILE_N)", "tl.cdiv(m, TILE_N)"), caught="m=17,n=513"),
+        Bug("drops the ragged tiles", (GRID, "max(1, m // TILE_M) * max(1, n // TILE_N)"), caught="m=17,n=513"),
+        Bug("numbers tiles as if x had m columns", ("tl.cdiv(n, TILE_N)", "tl.cdiv(m, TILE_N)"), caught="m=17,n=513"),
     ],
     variants=[
-        Variant("square tiles", ("TILE_M, TILE_N = 16, 256", "TILE_M, TILE_N = 64, 64")),
-        Variant("wide tiles", ("TILE_M, TILE_N = 16, 256", "TILE_M, TILE_N = 8, 512")),
+        Variant("square tiles", (TILES, "TILE_M, TILE_N = 64, 64")),
+        Variant("wide tiles", (TILES, "TILE_M, TILE_N = 8, 512")),
         Variant("numbers the tiles down the columns of x", fill={1: """
             tiles_m = tl.cdiv(m, TILE_M)
             rows = (tl.program_id(0) % tiles_m).to(tl.int64) * TILE_M + tl.arange(0, TILE_M)
@@ -117,14 +123,9 @@ exercise = Exercise(
             row = tl.load(row_ptr + j * stride_row, mask=j < n).to(tl.float32)
             column = tl.load(column_ptr + i * stride_column, mask=i < m).to(tl.float32)
         """, 3: "out = x * row + column"}),
-        Variant("persistent: a program walks down several tiles", fill={1: """
-            tiles_n = tl.cdiv(n, TILE_N)
-            tile = tl.program_id(0)
-            columns = (tile % tiles_n).to(tl.int64) * TILE_N + tl.arange(0, TILE_N)
-            rows = (tile // tiles_n).to(tl.int64) * TILE_M + tl.arange(0, TILE_M)
-            mask = (rows[:, None] < m) & (columns[None, :] < n)
-        """, 3: """
-            row, column = tl.broadcast_to(row[None, :], (TILE_M, TILE_N)), tl.broadcast_to(column[:, None], (TILE_M, TILE_N))
+        Variant("stretches in so many words, and multiplies and adds at once", fill={3: """
+            row = tl.broadcast_to(row[None, :], (TILE_M, TILE_N))
+            column = tl.broadcast_to(column[:, None], (TILE_M, TILE_N))
             out = tl.fma(x, row, column)
         """}),
     ],

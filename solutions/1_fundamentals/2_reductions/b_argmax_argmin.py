@@ -24,7 +24,7 @@ def argreduce_kernel(x_ptr, out_ptr, n, stride_row, SIGN: tl.constexpr, BLOCK: t
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
-    index = lanes  # not 0: a row may be -inf throughout
+    index = tl.zeros((BLOCK,), tl.int32)
     for start in range(0, n, BLOCK):
         # TODO: load BLOCK elements of the row from `start` on as fp32, `columns` being their indices. Multiplied by
         # SIGN, -1 for argmin, the smallest is the largest; lanes past the end must lose. Update `best` and `index`.

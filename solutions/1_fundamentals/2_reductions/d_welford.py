@@ -41,7 +41,7 @@ def welford_kernel(x_ptr, out_ptr, n, stride_row, correction, BLOCK: tl.constexp
         ### BEGIN SOLUTION
         delta = tl.where(mask, x - mean, 0.0)
         mean += delta * (1 / step)
-        m2 += delta * tl.where(mask, x - mean, 0.0)
+        m2 += delta * (x - mean)
         ### END SOLUTION
     # TODO: `count`, fp32, how many of the n elements each lane has seen; then merge the lanes: `mean`, `m2`, `count`
     # become those of the whole row.

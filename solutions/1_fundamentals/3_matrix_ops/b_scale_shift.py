@@ -35,7 +35,7 @@ def scale_shift_kernel(
 
 
 def scale_shift(x, row, column):
-    """x * row[None, :] + column[:, None], computed in fp32 and rounded once.
+    """out[i, j] = x[i, j] * row[j] + column[i], computed in fp32 and rounded once.
 
     x: [m, n], row: [n], column: [m], any strides (0 too), one dtype (fp32, fp16 or bf16).
     Returns [m, n], contiguous, the same dtype.

@@ -110,7 +110,7 @@ def test_a_spec_that_does_not_load_is_one_line(tree, monkeypatch, tmp_path):
     part = catalog.Part(PART.path)
     for text, words in (("\n1 / 0", "ZeroDivisionError: division by zero\na_add.py:2"), ("\ndef", "SyntaxError")):
         spec.write_text(text)
-        (check, verdict), *others = ladder.climb(catalog.Part(PART.path), tree, 0).results
+        (_, verdict), *others = ladder.climb(catalog.Part(PART.path), tree, 0).results
         assert verdict.status == "error" and words in verdict.message and not others
     monkeypatch.setattr(catalog, "parts", lambda: (part,))
     status, told = run("check")
@@ -260,11 +260,15 @@ def test_watch_grades_on_save_takes_keys_and_gives_the_terminal_back(tree):
     command = [sys.executable, "-c", LAUNCH, str(tree), "watch", "1.1a"]
     process = subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
 
+    told = ""
+
     def until(words: str) -> None:
-        told, end = "", time.monotonic() + 60
+        nonlocal told
+        end = time.monotonic() + 60
         while words not in told:
             assert select.select([ours], [], [], max(0, end - time.monotonic()))[0], f"{words!r} is not in {told!r}"
             told += os.read(ours, 4096).decode(errors="replace")
+        told = told.partition(words)[2]
 
     until("q quit")
     assert termios.tcgetattr(theirs)[3] & termios.ICANON == 0

@@ -18,6 +18,7 @@ def numbers(*shape, dtype=torch.float32):
 
 
 E, M = numbers(3000), numbers(50, 50)
+LAST_COLUMNS = (slice(None), slice(47, None))
 LOOK = "look at the mask and at the grid"
 
 
@@ -36,8 +37,8 @@ def changed(t, where, value):
         (E.roll(1), E, "the result is right but shifted by one element"),
         (-E, E, "every sign is flipped"),
         (0 * E, E, "the result is all zeros"),
-        (M.t().contiguous(), M, "the result is transposed"),
-        (changed(M, (slice(None), slice(47, None)), 0.0), M, "only the columns from 47 on are wrong: the tail of each row"),
+        (M.t().contiguous(), M, "the elements stand in the order of the transposed matrix"),
+        (changed(M, LAST_COLUMNS, 0.0), M, "only the columns from 47 on are wrong: the tail of each row"),
         (changed(M, 7, 0.0), M, "only row 7 is wrong"),
         (changed(M, (slice(None), 3), 0.0), M, "only column 3 is wrong"),
     ],
@@ -98,6 +99,8 @@ def test_shape_and_dtype():
     e = E.double()
     found = compare.explain("sum", E[None], e, E, E.to("meta"), E[None], {})
     assert found.message == "sum has shape [1, 3000], expected [3000]"
+    found = compare.explain("out", M.t(), M.double(), M, M.to("meta"), M, {})
+    assert found.message == "out is not contiguous: its strides are [1, 50]"
     found = compare.explain("sum", E.half(), e, E, E.to("meta"), E.half(), {})
     assert found.message == "sum is float16, expected float32"
 

@@ -205,10 +205,13 @@ class Heap(TorchDispatchMode):
         return kwargs["fill_value"] if "fill_value" in kwargs else args[2 if name == "new_full" else 1]
 
     def _note(self, name, args, kwargs, out):
-        tensors = {}
-        for x in [*args, *kwargs.values(), *(out if isinstance(out, (tuple, list)) else [out])]:
-            for t in x if isinstance(x, (tuple, list)) else [x]:
-                if isinstance(t, torch.Tensor) and t.numel():
-                    tensors[t.data_ptr()] = nbytes(describe(0, t))
-        if tensors:
-            self.operations.append({"name": name, "bytes": sum(tensors.values())})
+        read, written = _sizes([*args, *kwargs.values()]), _sizes([out])
+        if read | written:
+            self.operations.append({"name": name, "bytes": sum((read | written).values())})
+            self.elsewhere += sum(size for address, size in written.items() if address not in read)
+
+
+def _sizes(values) -> dict[int, int]:
+    """Address -> bytes of each tensor among the values, also in tuples and lists of them."""
+    flat = [t for x in values for t in (x if isinstance(x, (tuple, list)) else [x])]
+    return {t.data_ptr(): nbytes(describe(0, t)) for t in flat if isinstance(t, torch.Tensor) and t.numel()}

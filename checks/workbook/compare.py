@@ -29,6 +29,8 @@ def explain(name, actual, expected, yardstick, promised, before, floors) -> Disa
         return Disagreement(name, f"{name} has shape {list(actual.shape)}, expected {list(promised.shape)}")
     if actual.dtype != promised.dtype:
         return Disagreement(name, f"{name} is {_short(actual.dtype)}, expected {_short(promised.dtype)}")
+    if promised.is_contiguous() and not actual.is_contiguous():
+        return Disagreement(name, f"{name} is not contiguous: its strides are {list(actual.stride())}")
     if actual.numel() == 0:
         return None
     if not actual.dtype.is_floating_point:
@@ -46,7 +48,7 @@ def explain(name, actual, expected, yardstick, promised, before, floors) -> Disa
     ):
         limit = max(2 * base, floor)
         if got > limit:
-            detail = f"relative {measure} {got:.2g}, allowed {limit:.2g}"
+            detail = f"relative {measure} {got:.3g}, allowed {limit:.3g}"
             return _found(name, actual, expected, _far(actual, expected, limit), before, detail)
     return None
 
@@ -125,14 +127,14 @@ def pattern(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -
     if wrong.dim() == 2 and count > 1:
         rows, columns = wrong.any(1).nonzero()[:, 0], wrong.any(0).nonzero()[:, 0]
         if close(a, e.t()) or close(a.reshape(-1), e.t().reshape(-1)):
-            return "the result is transposed"
+            return "the elements stand in the order of the transposed matrix"
         if len(rows) == 1 and wrong.shape[0] > 1:
             return f"only row {int(rows[0])} is wrong"
         if len(columns) == 1 and wrong.shape[1] > 1:
             return f"only column {int(columns[0])} is wrong"
         if len(columns) < wrong.shape[1] == int(columns[0]) + len(columns):
             return f"only the columns from {int(columns[0])} on are wrong: the tail of each row"
-    if count == last - first + 1 and last == total - 1 and first > 0:
+    if count == last - first + 1 and last == total - 1 and count <= total / 2:
         return f"only the tail is wrong, from element {first:,} on: look at the mask and at the grid"
     if count > 0.5 * total:
         x, y = a.reshape(-1), e.reshape(-1)
@@ -145,7 +147,7 @@ def pattern(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -
         if close(x[1:], y[:-1]) or close(x[:-1], y[1:]):
             return "the result is right but shifted by one element"
         scale = (x * y).sum() / (y * y).sum()
-        if close(x, scale * y):
+        if abs(scale - 1) > 0.01 and close(x, scale * y):
             return f"the result is {float(scale):.4g} times what is expected"
         return ""
     for block in (1 << k for k in range(14, 3, -1)):

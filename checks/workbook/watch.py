@@ -26,26 +26,23 @@ class Watch:
 
     def run(self) -> None:
         warm.warm_up("interpret", "compile")
+        graded, pressed = None, ""
         with keyboard() as key:
-            self.regrade()
-            seen = self.saved()
-            while (pressed := key(PERIOD)) != "q":
+            while pressed != "q":
+                if (saved := self.saved()) != graded:
+                    graded = saved  # before grading, so that a save in the meantime is seen
+                    self.regrade()
+                pressed = key(PERIOD)
                 if pressed in ACTIONS:
                     with key.cooked():
                         ACTIONS[pressed](self)
-                    if pressed in "hlc":
-                        continue
-                elif self.saved() == seen:
-                    continue
-                seen = self.saved()
-                self.regrade()
 
-    def saved(self) -> tuple[str, int] | None:
+    def saved(self) -> tuple[str, int]:
         """Changes when the file is saved, and when another part is watched."""
         try:
             return self.part.id, self.part.file(catalog.STAGES).stat().st_mtime_ns
-        except FileNotFoundError:  # an editor may be about to rename its copy
-            return None
+        except FileNotFoundError:
+            return self.part.id, 0
 
     def regrade(self) -> None:
         if console.is_terminal:

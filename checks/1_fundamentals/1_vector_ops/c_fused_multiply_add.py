@@ -56,7 +56,8 @@ def multiply_kernel(x_ptr, y_ptr, out_ptr, n, stride_x, stride_y, BLOCK: tl.cons
 
 
 @triton.jit
-"""), ("    y = tl.load(y_ptr + offsets * stride_y, mask=mask).to(tl.float32)\n", ""), ("x * y + z", "x + z"), ("""
+"""), ("    y = tl.load(y_ptr + offsets * stride_y, mask=mask).to(tl.float32)\n", ""),
+            ("x * y + z, mask", "x + z, mask"), ("""
         multiply_add_kernel[grid](x, y, z, out, n, *strides, BLOCK=BLOCK)""", """
         product = torch.empty(n, dtype=torch.float32, device=x.device)
         multiply_kernel[grid](x, y, product, n, x.stride(0), y.stride(0), BLOCK=BLOCK)
@@ -74,9 +75,10 @@ def multiply_kernel(x_ptr, y_ptr, out_ptr, n, stride_x, stride_y, BLOCK: tl.cons
             caught="n=1025,steps=(3, 1, 2)"),
         Bug("stores with the stride of x", ("out_ptr + offsets,", "out_ptr + offsets * stride_x,"),
             caught="n=1025,steps=(3, 1, 2)"),
-        Bug("rounds the product to 16 bits", ("x * y + z", "(x * y).to(x_ptr.dtype.element_ty).to(tl.float32) + z"),
+        Bug("rounds the product to 16 bits",
+            ("x * y + z, mask", "(x * y).to(x_ptr.dtype.element_ty).to(tl.float32) + z, mask"),
             caught="n=257,bf16,cancel=True"),
-        Bug("adds before it multiplies", ("x * y + z", "x * (y + z)"), caught="n=1"),
+        Bug("adds before it multiplies", ("x * y + z, mask", "x * (y + z), mask"), caught="n=1"),
         Bug("drops the ragged tail", ("triton.cdiv(n, BLOCK)", "max(1, n // BLOCK)"), caught="n=1025"),
         Bug("asks torch to copy x first", ("n, BLOCK = x.numel(), 1024", "x, n, BLOCK = x.clone(), x.numel(), 1024"),
             rung="moves"),

@@ -72,18 +72,28 @@ exercise = Exercise(
     ],
     moves=Moves(case(m=4, n=2**13), bytes=one_read),
     speed=[
-        Speed(case(m=2**14, n=2**13), bytes=one_read, target=0.90, peers={"torch": reference, "torch.compile": reference, "flag_gems": gems}),
+        Speed(case(m=2**14, n=2**13),
+            bytes=one_read, target=0.90, peers={"torch": reference, "torch.compile": reference, "flag_gems": gems}),
     ],
     bugs=[
-        Bug("two passes over memory", (ONE_PASS, FIRST_PASS), ("    best, index = tl.reduce((best, index), 0, first_largest)\n", SECOND_PASS), rung="moves"),
+        Bug("two passes over memory",
+            (ONE_PASS, FIRST_PASS), ("    best, index = tl.reduce((best, index), 0, first_largest)\n", SECOND_PASS),
+            rung="moves"),
         Bug("of equals the last", ("j < i", "j > i"), caught="m=2,n=2500,op=max,values=ties"),
-        Bug("of equals the one that comes first in lane order", ("equal, j < i,", "equal, False,"), caught="m=2,n=2500,op=max,values=ties"),
+        Bug("of equals the one that comes first in lane order",
+            ("equal, j < i,", "equal, False,"), caught="m=2,n=2500,op=max,values=ties"),
         Bug("a NaN loses", ("(w > v) | (w != w)", "w > v"), caught="m=3,n=2500,op=max,values=nan"),
         Bug("of NaNs the last", ("(v == w) | ((v != v) & (w != w))", "v == w"), caught="m=3,n=2500,op=max,values=nan"),
-        Bug("the index within the block", ("(best, index, x, columns)", "(best, index, x, lanes)"), caught="m=2,n=4999,op=max,values=last"),
-        Bug("starts from 0", ('tl.full((BLOCK,), float("-inf")', "tl.full((BLOCK,), 0.0"), caught="m=2,n=4999,op=max,values=last"),
-        Bug("starts from index -1", ("tl.zeros((BLOCK,), tl.int32)", "tl.full((BLOCK,), -1, tl.int32)"), caught="m=2,n=2049,op=max,values=all lose"),
-        Bug("pads before the sign is turned", ("mask=mask).to", 'mask=mask, other=float("-inf")).to'), ('tl.where(mask, SIGN * x, float("-inf"))', "SIGN * x"), caught="m=3,n=2049,op=min"),
+        Bug("the index within the block",
+            ("(best, index, x, columns)", "(best, index, x, lanes)"), caught="m=2,n=4999,op=max,values=last"),
+        Bug("starts from 0",
+            ('tl.full((BLOCK,), float("-inf")', "tl.full((BLOCK,), 0.0"), caught="m=2,n=4999,op=max,values=last"),
+        Bug("starts from index -1",
+            ("tl.zeros((BLOCK,), tl.int32)", "tl.full((BLOCK,), -1, tl.int32)"),
+            caught="m=2,n=2049,op=max,values=all lose"),
+        Bug("pads before the sign is turned",
+            ("mask=mask).to", 'mask=mask, other=float("-inf")).to'),
+            ('tl.where(mask, SIGN * x, float("-inf"))', "SIGN * x"), caught="m=3,n=2049,op=min"),
         Bug("takes the rows to be adjacent", ("out, n, x.stride(0),", "out, n, n,"), caught="m=4,n=300,op=max,apart=7"),
         Bug("returns int32", ("dtype=torch.int64", "dtype=torch.int32"), caught="m=3,n=2049"),
     ],
@@ -95,7 +105,8 @@ exercise = Exercise(
         """}),
         Variant("within a lane a later element has to be better", fill={2: """
             columns = start + lanes
-            x = SIGN * tl.load(x_ptr + row * stride_row + columns, mask=columns < n, other=-SIGN * float("inf")).to(tl.float32)
+            worst = -SIGN * float("inf")
+            x = SIGN * tl.load(x_ptr + row * stride_row + columns, mask=columns < n, other=worst).to(tl.float32)
             better = (x > best) | ((x != x) & (best == best))
             best = tl.where(better, x, best)
             index = tl.where(better, columns, index)

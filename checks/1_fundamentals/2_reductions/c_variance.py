@@ -29,6 +29,9 @@ def one_read(x, correction):
     return x.nbytes + x.shape[0] * x.itemsize
 
 
+LOAD = "    x = tl.load(x_ptr + row * stride_row + columns, mask=mask, other=0.0).to(tl.float32)\n"
+CENTRE = "    x = x.float() - x.float().mean(1, keepdim=True)\n"
+
 exercise = Exercise(
     entry="variance",
     outputs=("variance",),
@@ -46,18 +49,23 @@ exercise = Exercise(
     ],
     moves=Moves(case(m=8, n=2**12), bytes=one_read),
     speed=[
-        Speed(case(m=2**14, n=2**13), bytes=one_read, target=0.90, peers={"torch": torch_var, "torch.compile": torch_var, "flag_gems": gems}),
+        Speed(case(m=2**14, n=2**13),
+            bytes=one_read, target=0.90, peers={"torch": torch_var, "torch.compile": torch_var, "flag_gems": gems}),
     ],
     bugs=[
-        Bug("the second pass reads memory again", ("    centred = tl.where(mask, x - mean", "    x = tl.load(x_ptr + row * stride_row + columns, mask=mask, other=0.0).to(tl.float32)\n    centred = tl.where(mask, x - mean"), rung="moves"),
-        Bug("torch finds the mean", ("    if m > 0:\n", "    x = x.float() - x.float().mean(1, keepdim=True)\n    if m > 0:\n"), rung="moves"),
+        Bug("the second pass reads memory again",
+            ("    mean = tl.sum(x, 0) / n\n", "    mean = tl.sum(x, 0) / n\n" + LOAD), rung="moves"),
+        Bug("torch finds the mean", ("    if m > 0:\n", CENTRE + "    if m > 0:\n"), rung="moves"),
         Bug("lanes past the end count", ("tl.where(mask, x - mean, 0.0)", "x - mean"), caught="m=5,n=1000,mean=1000.0"),
         Bug("divides by BLOCK", ("tl.sum(x, 0) / n", "tl.sum(x, 0) / BLOCK"), caught="m=5,n=1000,mean=1000.0"),
         Bug("forgets the correction", ("(n - correction)", "n"), caught="m=3,n=2"),
         Bug("never divides by zero", ("(n - correction)", "tl.maximum(n - correction, 1)"), caught="m=3,n=1"),
-        Bug("mean of the squares less square of the mean", ("tl.sum(centred * centred, 0)", "tl.sum(x * x, 0) - n * mean * mean"), caught="m=5,n=1000,mean=1000.0"),
-        Bug("takes the rows to be adjacent", ("out, n, x.stride(0),", "out, n, n,"), caught="m=5,n=300,correction=1,apart=7"),
-        Bug("returns the standard deviation", ("squares / (n - correction))", "tl.sqrt(squares / (n - correction)))"), caught="m=3,n=2"),
+        Bug("mean of the squares less square of the mean",
+            ("tl.sum(centred * centred, 0)", "tl.sum(x * x, 0) - n * mean * mean"), caught="m=5,n=1000,mean=1000.0"),
+        Bug("takes the rows to be adjacent",
+            ("out, n, x.stride(0),", "out, n, n,"), caught="m=5,n=300,correction=1,apart=7"),
+        Bug("returns the standard deviation",
+            ("squares / (n - correction))", "tl.sqrt(squares / (n - correction)))"), caught="m=3,n=2"),
     ],
     variants=[
         Variant("a factor in place of where", fill={1: """

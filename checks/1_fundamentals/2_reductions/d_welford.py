@@ -58,7 +58,7 @@ exercise = Exercise(
     reference=reference,
     cases=[
         case(m=3, n=5000), case(m=3, n=1), case(m=3, n=1, correction=0), case(m=3, n=2), case(m=0, n=5),
-        case(m=1, n=4095), case(m=2, n=4096), case(m=2, n=4097), case(m=1, n=16411),
+        case(m=1, n=2047), case(m=2, n=2048), case(m=2, n=2049), case(m=1, n=8209),
         case(m=2, n=9001, dtype=torch.float16), case(m=2, n=8192, dtype=torch.bfloat16),
         case(m=2, n=300, dtype=torch.bfloat16, mean=100.0),
         case(m=3, n=10, correction=0), case(m=3, n=10, correction=2.5), case(m=3, n=10, correction=10),
@@ -69,23 +69,29 @@ exercise = Exercise(
     ],
     moves=Moves(case(m=4, n=2**14), bytes=one_read),
     speed=[
-        Speed(case(m=512, n=2**20), bytes=one_read, target=0.90, peers={"torch": torch_var, "torch.compile": torch_var, "flag_gems": gems}),
+        Speed(case(m=512, n=2**20),
+            bytes=one_read, target=0.90, peers={"torch": torch_var, "torch.compile": torch_var, "flag_gems": gems}),
     ],
     bugs=[
         Bug("two passes over memory", (UPDATE, SUM), (COUNT_AND_MERGE, SECOND_PASS), rung="moves"),
-        Bug("mean of the squares less square of the mean", (UPDATE, SUM_OF_SQUARES), (COUNT_AND_MERGE, DIFFERENCE), caught="m=1,n=9001,mean=10000.0,first=0.0"),
-        Bug("forgets the origin", (".to(tl.float32) - origin", ".to(tl.float32)"), caught="m=2,n=9001,mean=10000.0,scale=0.01"),
+        Bug("mean of the squares less square of the mean",
+            (UPDATE, SUM_OF_SQUARES), (COUNT_AND_MERGE, DIFFERENCE), caught="m=1,n=9001,mean=10000.0,first=0.0"),
+        Bug("forgets the origin",
+            (".to(tl.float32) - origin", ".to(tl.float32)"), caught="m=2,n=9001,mean=10000.0,scale=0.01"),
         Bug("squares the old distance", ("delta * (x - mean)", "delta * delta"), caught="m=3,n=5000"),
         Bug("lanes past the end see zeros", ("tl.where(mask, x - mean, 0.0)", "x - mean"), caught="m=3,n=5000"),
-        Bug("every lane has seen as many", ("((n - lanes + BLOCK - 1) // BLOCK).to(tl.float32)", "tl.zeros_like(mean) + step"), caught="m=3,n=5000"),
+        Bug("every lane has seen as many",
+            ("((n - lanes + BLOCK - 1) // BLOCK).to(tl.float32)", "tl.zeros_like(mean) + step"), caught="m=3,n=5000"),
         Bug("merges as if both groups were as large", ("count_b / tl.maximum(count, 1.0)", "0.5"), caught="m=3,n=5000"),
-        Bug("merges without the distance of the means", (" + delta * delta * count_a * share", ""), caught="m=3,n=5000"),
+        Bug("merges without the distance of the means",
+            (" + delta * delta * count_a * share", ""), caught="m=3,n=5000"),
         Bug("two empty groups", ("tl.maximum(count, 1.0)", "count"), caught="m=3,n=2"),
         Bug("forgets the correction", ("(n - correction)", "n"), caught="m=3,n=2"),
-        Bug("takes the rows to be adjacent", ("out, n, x.stride(0),", "out, n, n,"), caught="m=3,n=4500,correction=1,apart=7"),
+        Bug("takes the rows to be adjacent",
+            ("out, n, x.stride(0),", "out, n, n,"), caught="m=3,n=4500,correction=1,apart=7"),
     ],
     variants=[
-        Variant("smaller blocks", ("BLOCK=4096, num_warps=8", "BLOCK=1024, num_warps=4")),
+        Variant("smaller blocks", ("BLOCK=2048, num_warps=16", "BLOCK=1024, num_warps=4")),
         Variant("the merge as it stands in the paper", fill={1: """
             count = count_a + count_b
             some = tl.where(count > 0, count, 1.0)

@@ -74,6 +74,8 @@ exercise = Exercise(
         Bug("takes rows for contiguous", (X_STRIDES, "x.stride(0), 1"), caught="m=31,n=66,layout=every_other,fp16"),
         Bug("strides swapped", (X_STRIDES, "x.stride(1), x.stride(0)"), caught="m=64,n=64"),
         Bug("out has rows of n elements", (OUT, "columns[None, :] * n + rows[:, None]"), caught="m=63,n=65"),
+        Bug("returns a view, not a new layout", ("out = torch.empty((n, m)", "out = torch.empty((m, n)"),
+            (OUT, "rows[:, None] * n + columns[None, :]"), ("    return out", "    return out.t()"), caught="m=63,n=65"),
         Bug("reshapes, does not transpose", (OUT, "rows[:, None] * n + columns[None, :]"), caught="m=63,n=65"),
         Bug("masks the rows only", ("& (columns < n)[None, :]", "& (columns >= 0)[None, :]"), caught="m=65,n=130"),
         Bug("drops the ragged tiles", (GRID, "max(1, m // TILE_M) * max(1, n // TILE_N)"), caught="m=65,n=130"),

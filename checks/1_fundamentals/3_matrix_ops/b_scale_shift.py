@@ -97,7 +97,7 @@ exercise = Exercise(
         Bug("no mask on the row", (", mask=columns < n", ""), caught="m=15,n=255"),
         Bug("takes row for contiguous", ("*row.stride()", "1"), caught="m=19,n=66,layout=every_other,fp16"),
         Bug("takes x for contiguous", ("*x.stride()", "n, 1"), caught="m=33,n=34,layout=same_rows"),
-        Bug("takes a stride of 0 for 1", ("*x.stride()", "x.stride(0), 1"), caught="m=34,n=33,layout=same_columns"),
+        Bug("takes rows for contiguous", ("*x.stride()", "x.stride(0), 1"), caught="m=34,n=33,layout=same_columns"),
         Bug(
             "computes in bf16",
             ("stride_n, mask=mask).to(tl.float32)", "stride_n, mask=mask)"),

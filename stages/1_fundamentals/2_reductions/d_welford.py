@@ -50,5 +50,5 @@ def welford(x, correction):
     m, n = x.shape
     out = torch.empty(m, dtype=x.dtype, device=x.device)
     if m > 0:
-        welford_kernel[(m,)](x, out, n, x.stride(0), correction, BLOCK=4096, num_warps=8)
+        welford_kernel[(m,)](x, out, n, x.stride(0), correction, BLOCK=2048, num_warps=16)
     return out

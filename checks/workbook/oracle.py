@@ -5,9 +5,15 @@ import torch
 from . import compare
 from .exercise import Case, Exercise
 
+SMALL = 16 << 20  # bytes
+
 
 def promised(exercise: Exercise, inputs) -> list[torch.Tensor]:
     """Meta tensors of the shapes and dtypes that the entry has to return."""
+    tensors = [a for a in inputs if isinstance(a, torch.Tensor)]
+    if all(t.device.type == "cpu" for t in tensors) and sum(t.nbytes for t in tensors) < SMALL:
+        # as quick as on meta tensors, and it saves importing torch's compiler (1.4 s), which meta arithmetic does
+        return [torch.empty_like(t, device="meta") for t in several(exercise.reference(*copies(inputs)))]
     return several(exercise.reference(*copies(inputs, device="meta")))
 
 

@@ -164,7 +164,6 @@ def serve(mode: str, control: socket.socket) -> None:
     from . import worker
 
     torch.set_num_threads(1)
-    torch.empty_like(torch.empty(1), device="meta") + 1  # imports the meta kernels, 1.2 s, here once
     worker.prepare(mode)
     selector = selectors.DefaultSelector()
     selector.register(control, selectors.EVENT_READ)

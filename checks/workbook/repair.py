@@ -11,8 +11,6 @@ import numpy as np
 import torch
 import triton.language as tl
 from triton._C.libtriton import ir
-from triton.language.extra import libdevice
-from triton.language.extra.cuda import libdevice as cuda_libdevice
 from triton.runtime import interpreter
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.interpreter import (
@@ -21,6 +19,8 @@ from triton.runtime.interpreter import (
     interpreter_builder,
     interpreter_semantic,
 )
+
+from . import libdevice
 
 # The floats that numpy lacks, by Triton's name.
 FOREIGN = {"bf16": torch.bfloat16, "fp8e4nv": torch.float8_e4m3fn, "fp8e5": torch.float8_e5m2}
@@ -32,6 +32,7 @@ def install() -> None:
     """Repair the interpreter of this process, once. TRITON_INTERPRET=1 must precede the import of Triton."""
     convert_foreign_floats()
     compute_foreign_floats_in_float32()
+    reduce_as_a_tree()
     reduce_foreign_floats_in_float32()
     add_foreign_floats_atomically()
     multiply_and_add_rounding_once()
@@ -41,7 +42,7 @@ def install() -> None:
     share_arguments()
     let_device_assert_fire()
     tune_without_a_driver()
-    call_libdevice()
+    libdevice.install()
     np.seterr(all="ignore")  # a GPU says nothing of a division by zero, least of all in a masked-off lane
 
 
@@ -135,6 +136,34 @@ def reduce_foreign_floats_in_float32() -> None:
     wrap(interpreter.ScanOps)
 
 
+def reduce_as_a_tree() -> None:
+    """Without it a combine function is folded one element after the other, which takes long and rounds far worse than
+    a GPU's tree, and tl.argmax treats NaN as numpy does. Neighbours are combined, so that the order is kept."""
+    plain = interpreter.ReduceOps.apply_impl
+    in_numpy = {tl.standard._sum_combine, tl.standard._elementwise_max, tl.standard._elementwise_min}
+
+    def apply_impl(self, operands):
+        if self.combine_fn in in_numpy:
+            return plain(self, operands)
+        parts, axis = self.unravel(operands, self.axis)
+        dimensions = operands[0].handle.data.ndim
+        blocks = [np.moveaxis(x.handle.data, axis, 0) for x in parts]
+
+        def tensors(step):
+            return [self.to_tensor(block[step], x.dtype) for block, x in zip(blocks, parts, strict=True)]
+
+        while len(blocks[0]) > 1:
+            combined = self.combine_fn.fn(*tensors(slice(0, None, 2)), *tensors(slice(1, None, 2)))
+            combined = combined if isinstance(combined, tuple) else (combined,)
+            blocks = [y.handle.data.reshape(len(blocks[0]) // 2, *blocks[0].shape[1:]) for y in combined]
+        if self.keep_dims:
+            kept = range(dimensions) if self.axis is None else axis
+            return [self.to_tensor(np.expand_dims(b[0], kept), x.dtype) for b, x in zip(blocks, parts, strict=True)]
+        return [self.to_tensor(b[0], x.dtype) for b, x in zip(blocks, parts, strict=True)]
+
+    interpreter.ReduceOps.apply_impl = apply_impl
+
+
 def add_foreign_floats_atomically() -> None:
     """Without it tl.atomic_add on bf16 adds up the bits."""
     plain = InterpreterBuilder.create_atomic_rmw
@@ -216,66 +245,3 @@ def let_device_assert_fire() -> None:
 def tune_without_a_driver() -> None:
     """Without it triton.autotune wants a GPU's clock. With all times equal the first configuration wins."""
     Autotuner._bench = lambda self, *args, config, **meta: [0.0, 0.0, 0.0]
-
-
-# fmt: off
-SAME_IN_TORCH = (
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos",
-    "cosh", "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "fmod", "hypot", "isinf",
-    "isnan", "lgamma", "log", "log10", "log1p", "log2", "nextafter", "pow", "rsqrt", "signbit", "sin",
-    "sinh", "sqrt", "tan", "tanh", "trunc",
-)
-# fmt: on
-
-# libdevice's functions by the name of their symbol, less __nv_ and the f or d that tells the width.
-LIBDEVICE = {
-    **{name: getattr(torch, name) for name in SAME_IN_TORCH},
-    **{f"fast_{name}": getattr(torch, name) for name in ("cos", "exp", "log", "log10", "log2", "pow", "sin", "tan")},
-    "fast_tanh": torch.tanh,
-    "fast_fdivide": torch.div,
-    "fast_exp10": lambda x: torch.pow(10, x),
-    "exp10": lambda x: torch.pow(10, x),
-    "fabs": torch.abs,
-    "fma": lambda x, y, z: (x.double() * y.double() + z.double()).to(x.dtype),
-    "nearbyint": torch.round,
-    "normcdf": torch.special.ndtr,
-    "powi": torch.pow,
-    "rint": torch.round,
-    "round": lambda x: torch.copysign(torch.floor(x.double().abs() + 0.5), x).to(x.dtype),  # ties away from zero
-    "saturate": lambda x: x.clamp(0, 1),
-}
-
-
-def call_libdevice() -> None:
-    """Without it libdevice's functions return None, or fail, where the compiler links NVIDIA's library.
-
-    Triton's own declarations check the types and broadcast, so that what compiles not is refused here too.
-    """
-
-    def create_extern_elementwise(self, library, path, symbol, operands, result_type, is_pure):
-        name = symbol.removeprefix("__nv_")
-        function = LIBDEVICE.get(name) or (LIBDEVICE.get(name[:-1]) if name[-1] in "fd" else None)
-        if function is None:
-            raise NotImplementedError(f"libdevice's {symbol} cannot be interpreted, only compiled for a GPU")
-        result = function(*(torch.from_numpy(np.array(operand.data)) for operand in operands)).numpy()
-        return TensorHandle(result.astype(interpreter._get_np_dtype(result_type)), result_type.scalar)
-
-    def with_semantic(function):
-        def call(*operands, _semantic=None):
-            try:
-                return function(*operands, _semantic=interpreter_semantic)
-            except KeyError as error:
-                given = ", ".join(map(str, error.args[0]))
-                raise TypeError(
-                    f"libdevice.{function.__name__} takes no {given}: convert with .to(tl.float32) first"
-                ) from None
-
-        return call
-
-    InterpreterBuilder.create_extern_elementwise = create_extern_elementwise
-    for name in [name for name in dir(libdevice) if not name.startswith("_")]:
-        declaration = getattr(cuda_libdevice, name, None)
-        if tl.core.is_builtin(declaration):
-            function = with_semantic(declaration)
-            setattr(libdevice, name, function)
-            setattr(cuda_libdevice, name, function)

@@ -175,7 +175,8 @@ class Trace:
 
     def note_watched(self, line, every, live, size) -> None:
         for lane in np.flatnonzero(live & (every <= self.watch) & (self.watch < every + np.uint64(size)))[:1]:
-            self.watched.append(dict(program=self.program, lane=int(lane), line=line))
+            index = [int(i) for i in np.unravel_index(lane, every.shape)]
+            self.watched.append(dict(program=self.program, lane=index[0] if len(index) == 1 else index, line=line))
 
     def owners(self, pointers, at, size):
         """The arguments that the addresses belong to, each with its lanes."""

@@ -11,7 +11,7 @@ STRIDES = {  # of x [m, n], in elements
 }
 # what bugs and variants change
 TILES, GRID = "TILE_M, TILE_N = 64, 64", "triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)"
-X_STRIDES, OUT = "x.stride(0), x.stride(1)", "columns[None, :] * m + rows[:, None]"
+X_STRIDES, OUT = "*x.stride()", "columns[None, :] * m + rows[:, None]"
 
 
 def matrix(m, n, layout="contiguous", dtype=torch.float32, scale=20.0):

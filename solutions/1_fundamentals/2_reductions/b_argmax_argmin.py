@@ -26,14 +26,17 @@ def argreduce_kernel(x_ptr, out_ptr, n, stride_row, SIGN: tl.constexpr, BLOCK: t
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
     index = tl.zeros((BLOCK,), tl.int32)
     for start in range(0, n, BLOCK):
-        # TODO: load BLOCK elements of the row from `start` on as fp32, `columns` being their indices. Multiplied by
-        # SIGN, -1 for argmin, the smallest is the largest; lanes past the end must lose. Update `best` and `index`.
+        # TODO: load BLOCK elements of the row from `start` on as fp32. Multiplied by SIGN, -1 for argmin, the smallest
+        # is the largest; lanes past the end must lose. Where an element is better than `best`, it and its column
+        # become the lane's `best` and `index`; a lane's columns only grow, so that no equal is better.
         ### BEGIN SOLUTION
         columns = start + lanes
         mask = columns < n
         x = tl.load(x_ptr + row * stride_row + columns, mask=mask).to(tl.float32)
         x = tl.where(mask, SIGN * x, float("-inf"))
-        best, index = first_largest(best, index, x, columns)
+        better = (x > best) | ((x != x) & (best == best))
+        best = tl.where(better, x, best)
+        index = tl.where(better, columns, index)
         ### END SOLUTION
     # TODO: store the index that the BLOCK pairs (best, index) come to, in element `row` of the output.
     ### BEGIN SOLUTION
@@ -51,5 +54,5 @@ def argreduce(x, op):
     m, n = x.shape
     out = torch.empty(m, dtype=torch.int64, device=x.device)
     if m > 0:
-        argreduce_kernel[(m,)](x, out, n, x.stride(0), SIGN=1 if op == "max" else -1, BLOCK=2048)
+        argreduce_kernel[(m,)](x, out, n, x.stride(0), SIGN=1 if op == "max" else -1, BLOCK=512)
     return out

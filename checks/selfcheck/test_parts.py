@@ -3,8 +3,7 @@
 import re
 
 import pytest
-from workbook import catalog, measure, stub
-from workbook.exercise import RUNGS
+from workbook import RUNGS, catalog, measure, stub
 from workbook.grader import ARCHS
 
 PARTS = {part.id: part for part in catalog.parts()}

@@ -1,1 +1,3 @@
 """The grading library of the Triton Mastery Workbook."""
+
+RUNGS = ("correct", "compiles", "moves", "fast")  # the ladder

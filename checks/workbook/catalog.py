@@ -1,12 +1,16 @@
 """The path is the identity: ids and paths, the curriculum in order, as found on disk."""
 
+from __future__ import annotations
+
 import importlib.util
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .exercise import Exercise
+if TYPE_CHECKING:  # imports torch, which hints and progress do without
+    from .exercise import Exercise
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES, SOLUTIONS, CHECKS, MEASURED = ROOT / "stages", ROOT / "solutions", ROOT / "checks", ROOT / "checks/measured"

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from . import RUNGS
+
 SHORT = {
     torch.float64: "fp64",
     torch.float32: "fp32",
@@ -15,7 +17,6 @@ SHORT = {
     torch.int8: "int8",
     torch.bool: "bool",
 }
-RUNGS = ("correct", "compiles", "moves", "fast")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ class Grading:
 
     def __init__(self, part: Part, tree: Path, seed: int | None = None, peers: bool = False):
         self.part, self.exercise, self.file = part, part.exercise, part.file(tree).resolve()
-        self.seed = int.from_bytes(os.urandom(3)) if seed is None else seed
+        self.seed = int.from_bytes(os.urandom(3), "big") if seed is None else seed
         self.gpu, self.peers, self.workers = torch.cuda.is_available(), peers, {}
 
     def checks(self) -> Iterator[Check]:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import RUNGS
 from .catalog import CHECKS, Part
-from .exercise import RUNGS
 from .grader import Check, Grading
 from .words import Verdict
 

@@ -153,7 +153,10 @@ def reduce_as_a_tree() -> None:
             return [self.to_tensor(block[step], x.dtype) for block, x in zip(blocks, parts, strict=True)]
 
         while len(blocks[0]) > 1:
-            combined = self.combine_fn.fn(*tensors(slice(0, None, 2)), *tensors(slice(1, None, 2)))
+            try:
+                combined = self.combine_fn.fn(*tensors(slice(0, None, 2)), *tensors(slice(1, None, 2)))
+            except ValueError:  # `and`, `or` and `if` ask for the truth of a single number
+                return plain(self, operands)
             combined = combined if isinstance(combined, tuple) else (combined,)
             blocks = [y.handle.data.reshape(len(blocks[0]) // 2, *blocks[0].shape[1:]) for y in combined]
         if self.keep_dims:

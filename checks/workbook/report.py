@@ -13,9 +13,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from . import catalog, doctor
+from . import RUNGS, catalog, doctor
 from .catalog import Part
-from .exercise import RUNGS
 
 console = Console(highlight=False)
 MARKS = {

@@ -30,6 +30,8 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
         if match and match[1] == part.id:
             return Verdict("todo", f"blank {match[2]} is still open" + _at(file, line))
     kind = error["type"]
+    if kind == "NoServer":
+        return Verdict("error", message)
     calls = f"{exercise.entry}({', '.join(exercise.argument_names)})"
     if kind == "TimeOut":
         text = f"{message}: an endless loop?"

@@ -42,6 +42,7 @@ UPDATE = """        better = (x > best) | ((x != x) & (best == best))
         index = tl.where(better, columns, index)
 """
 FIRST_PASS = "        best = tl.maximum(best, x, propagate_nan=tl.PropagateNan.ALL)\n"
+MERGE = "    best, index = tl.reduce((best, index), 0, first_largest)\n"
 SECOND_PASS = """    largest, nan = tl.max(best, 0), tl.max((best != best).to(tl.int32), 0) == 1
     for start in range(0, n, BLOCK):
         columns = start + lanes
@@ -75,8 +76,7 @@ exercise = Exercise(
             bytes=one_read, target=0.88, peers={"torch": reference, "torch.compile": reference, "flag_gems": gems}),
     ],
     bugs=[
-        Bug("two passes over memory",
-            (UPDATE, FIRST_PASS), ("    best, index = tl.reduce((best, index), 0, first_largest)\n", SECOND_PASS), rung="moves"),
+        Bug("two passes over memory", (UPDATE, FIRST_PASS), (MERGE, SECOND_PASS), rung="moves"),
         Bug("the rule for lanes in every step of the loop",
             (UPDATE, "        best, index = first_largest(best, index, x, columns)\n"), rung="fast"),
         Bug("within a lane the last of equals", ("(x > best)", "(x >= best)"), caught="m=2,n=2500,op=max,values=ties"),

@@ -33,5 +33,5 @@ def transpose(x):
     # TODO: `grid`: one program a tile, in one dimension.
     raise NotImplementedError("TODO 1.3a, blank 3")
     if x.numel() > 0:
-        transpose_kernel[grid](x, out, m, n, x.stride(0), x.stride(1), TILE_M=TILE_M, TILE_N=TILE_N)
+        transpose_kernel[grid](x, out, m, n, *x.stride(), TILE_M=TILE_M, TILE_N=TILE_N, num_warps=8)
     return out

@@ -137,6 +137,10 @@ class Heap(TorchDispatchMode):
     quiet: a callable, true while Triton itself calls torch.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # skipping would import torch's compiler first, which takes 2 s
+
     def __init__(self, arena: torch.Tensor, start: int, end: int, quiet=lambda: False):
         super().__init__()
         self.arena, self.layout, self.end, self.quiet = arena, Layout(start), end, quiet
@@ -147,21 +151,16 @@ class Heap(TorchDispatchMode):
         if self.quiet():
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        if name in EMPTY | FILLED:
-            # what is asked for, without asking for it: on the meta device
-            like = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
-            device = kwargs.get("device") or (
-                args[0].device if isinstance(args[0], torch.Tensor) else self.arena.device
-            )
-            if torch.device(device).type == self.arena.device.type and (out := self.allocate(like)) is not None:
-                if name in FILLED:
-                    value = 0 if "zeros" in name else 1 if "ones" in name else self._fill_value(name, args, kwargs)
-                    out.fill_(value)
-                    self.operations.append({"name": name, "bytes": out.nbytes})
-                return out
-            self.elsewhere += like.nbytes
-            return func(*args, **kwargs)
         out = func(*args, **kwargs)
+        if name in EMPTY | FILLED and out.device.type == self.arena.device.type:
+            place = self.allocate(out)
+            if place is None:
+                self.elsewhere += out.nbytes
+                return out
+            if name in FILLED:
+                place.copy_(out)
+                self.operations.append({"name": name, "bytes": out.nbytes})
+            return place
         if not func.is_view and name != "_unsafe_view":
             self._note(name, args, kwargs, out)
         return out
@@ -187,7 +186,7 @@ class Heap(TorchDispatchMode):
         offset = t.data_ptr() - self.arena.data_ptr()
         if t.device.type == self.arena.device.type and 0 <= offset < self.arena.numel():
             return describe(offset, t)
-        copy = self.allocate(torch.empty_like(t, device="meta"))
+        copy = self.allocate(t)
         if copy is None:
             raise MemoryError(f"the result of {t.nbytes:,} bytes is larger than any that was asked for")
         copy.copy_(t)
@@ -200,9 +199,6 @@ class Heap(TorchDispatchMode):
             if offset <= address - base < offset + size:
                 return base + offset, base + offset + size
         return None
-
-    def _fill_value(self, name, args, kwargs):
-        return kwargs["fill_value"] if "fill_value" in kwargs else args[2 if name == "new_full" else 1]
 
     def _note(self, name, args, kwargs, out):
         read, written = _sizes([*args, *kwargs.values()]), _sizes([out])

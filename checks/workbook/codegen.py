@@ -240,3 +240,15 @@ def read(ptx: str) -> tuple[list[dict], dict[str, int]]:
             instructions.update(kind for kind, pattern in KINDS.items() if pattern.search(text))
     rows = [{"line": at, "op": op, "bits": max(bits), "count": len(bits)} for (at, op), bits in sorted(access.items())]
     return rows, dict(instructions)
+
+
+@triton.jit
+def empty_kernel(x_ptr):
+    pass
+
+
+def warm_up() -> None:
+    """Does once, in the process that workers are forked from, what is slow the first time (1.5 s)."""
+    with capture(80) as launches:
+        empty_kernel[(1,)](torch.empty_like(torch.empty(1, device="meta")))
+    facts(launches[0])

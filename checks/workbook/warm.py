@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,11 +53,15 @@ def _start() -> tuple[socket.socket, subprocess.Popen]:
 
 @atexit.register
 def stop() -> None:
-    """The server ends when its control socket closes, and takes its workers with it."""
+    """Ends the server, its modes and their workers. Without this they end when the control socket closes."""
     global _server
     if _server is not None:
-        _server[0].close()
-        _server[1].wait()
+        control, process = _server
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        control.close()
+        shutil.rmtree(process.args[-1], ignore_errors=True)
         _server = None
 
 

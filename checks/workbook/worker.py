@@ -27,7 +27,9 @@ def prepare(mode: str) -> None:
     if mode == "interpret":
         from . import repair, trace  # noqa: F401
     if mode == "compile":
-        from . import codegen  # noqa: F401
+        from . import codegen
+
+        codegen.warm_up()
 
 
 def run(mode: str, job: dict, channel: int, arena: int, log: int) -> None:

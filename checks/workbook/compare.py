@@ -94,7 +94,7 @@ def _far(actual, expected, limit):
 
 def _found(name, actual, expected, wrong, before, detail, first_of=None) -> Disagreement:
     where = wrong if first_of is None else first_of
-    stale = _same_bytes(actual, before) & wrong
+    stale = same_bytes(actual, before) & wrong
     if stale.any():
         # an element that was not written may be right by chance, or by what lay there: only wrong ones count
         where, detail = stale, f"{int(stale.sum()):,} of {actual.numel():,} elements were never written"
@@ -158,7 +158,9 @@ def pattern(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -
     return ""
 
 
-def _same_bytes(a, b):
+def same_bytes(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Whether the elements of two tensors of one shape and dtype agree bit for bit, NaN included."""
+
     def raw(t):
         return t.contiguous().reshape(-1).view(torch.uint8).reshape(*t.shape, t.itemsize)
 

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 ALIGN = 256  # bytes; what a CUDA allocation has, so that Triton specialises on the alignment as it does for users
 GUARD = 16384  # bytes between two tensors
+LARGE_PAGE = 2 << 20  # bytes; an allocation of another size is mapped in small pages by the process that opens it
 IPC_LAZY = 1  # CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
 
 
@@ -102,7 +103,8 @@ class DeviceArena:
         if handle is None:
             torch.cuda.empty_cache()
             ipc = IpcHandle()
-            self._call("cuMemAlloc_v2", ctypes.byref(self.pointer), ctypes.c_size_t(size))
+            whole = -(-size // LARGE_PAGE) * LARGE_PAGE
+            self._call("cuMemAlloc_v2", ctypes.byref(self.pointer), ctypes.c_size_t(whole))
             self._call("cuIpcGetMemHandle", ctypes.byref(ipc), self.pointer)
         else:
             ipc = IpcHandle.from_buffer_copy(bytes.fromhex(handle))

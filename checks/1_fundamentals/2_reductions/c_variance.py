@@ -30,6 +30,22 @@ def one_read(x, correction):
 
 
 LOAD = "    x = tl.load(x_ptr + row * stride_row + columns, mask=mask, other=0.0).to(tl.float32)\n"
+PASSES = (
+    "    mean = tl.sum(x, 0) / n\n    centred = tl.where(mask, x - mean, 0.0)\n"
+    "    squares = tl.sum(centred * centred, 0)\n"
+)
+AGAIN = """    total = tl.zeros((1024,), tl.float32)
+    for start in range(0, n, 1024):
+        some = start + tl.arange(0, 1024)
+        total += tl.load(x_ptr + row * stride_row + some, mask=some < n, other=0.0).to(tl.float32)
+    mean = tl.sum(total, 0) / n
+    total = tl.zeros((1024,), tl.float32)
+    for start in range(0, n, 1024):
+        some = start + tl.arange(0, 1024)
+        x = tl.load(x_ptr + row * stride_row + some, mask=some < n, other=0.0).to(tl.float32)
+        total += tl.where(some < n, (x - mean) * (x - mean), 0.0)
+    squares = tl.sum(total, 0)
+"""
 CENTRE = "    x = x.float() - x.float().mean(1, keepdim=True)\n"
 
 exercise = Exercise(
@@ -53,8 +69,7 @@ exercise = Exercise(
             bytes=one_read, target=0.90, peers={"torch": torch_var, "torch.compile": torch_var, "flag_gems": gems}),
     ],
     bugs=[
-        Bug("the second pass reads memory again",
-            ("    mean = tl.sum(x, 0) / n\n", "    mean = tl.sum(x, 0) / n\n" + LOAD), rung="moves"),
+        Bug("the second pass reads memory again", (LOAD, ""), (PASSES, AGAIN), rung="moves"),
         Bug("torch finds the mean", ("    if m > 0:\n", CENTRE + "    if m > 0:\n"), rung="moves"),
         Bug("lanes past the end count", ("tl.where(mask, x - mean, 0.0)", "x - mean"), caught="m=5,n=1000,mean=1000.0"),
         Bug("divides by BLOCK", ("tl.sum(x, 0) / n", "tl.sum(x, 0) / BLOCK"), caught="m=5,n=1000,mean=1000.0"),

@@ -61,7 +61,7 @@ test: $(READY)         ## the workbook's own tests
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	$(WORKBOOK) stubs --check
-	@$(RUN) -m pytest checks/selfcheck -n 2 --dist loadfile
+	@$(RUN) -m pytest checks/selfcheck -n 2 --dist worksteal
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

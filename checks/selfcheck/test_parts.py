@@ -47,7 +47,10 @@ def test_solution(part, grade):
 @pytest.mark.parametrize(("part", "number"), every(lambda p: range(1, stub.blanks(source(p)) + 1)))
 def test_blank(part, number, grade):
     grading = grade(part, stub.derive(source(part), part.id, only=number))
-    for verdict in (grading.correct(part.exercise.cases[0]), *map(grading.compiles, ARCHS)):
+    # a blank may be needed by some cases only
+    verdicts = (grading.correct(case) for case in cpu_cases(part))
+    first = next(v for v in verdicts if v.status != "pass")
+    for verdict in (first, *map(grading.compiles, ARCHS)):
         assert verdict.status == "todo"
         assert verdict.message.splitlines()[0] == f"blank {number} is still open"
 
@@ -121,6 +124,7 @@ def test_twins():
 
 def test_lessons_links():
     for lesson in {part.lesson for part in PARTS.values()}:
-        for target in re.findall(r"\]\(([^)#]+)", lesson.read_text()):
+        prose = re.sub(r"```.*?```|`[^`]*`", "", lesson.read_text(), flags=re.S)
+        for target in re.findall(r"\]\(([^)#]+)", prose):
             if "://" not in target:
                 assert (lesson.parent / target).exists(), f"{lesson}: {target}"

@@ -18,7 +18,7 @@ LIMIT = 1 << 16  # bytes of a request
 
 
 def serve(control: socket.socket, cache: str) -> None:
-    """Passes each request, {"mode": ..., "file": ...} and four file descriptors, on to the server of its mode.
+    """Passes each request, {"mode": ..., "file": ...} and five file descriptors, on to the server of its mode.
 
     A request without descriptors only warms that server up.
     """
@@ -28,7 +28,7 @@ def serve(control: socket.socket, cache: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     servers = {}
     while True:
-        message, fds, _, _ = socket.recv_fds(control, LIMIT, 4)
+        message, fds, _, _ = socket.recv_fds(control, LIMIT, 5)
         if not message:
             return
         mode = json.loads(message)["mode"]
@@ -71,19 +71,19 @@ def serve_mode(mode: str, control: socket.socket) -> None:
     while True:
         for key, _ in selector.select():
             if key.fileobj is control:
-                message, fds, _, _ = socket.recv_fds(control, LIMIT, 4)
+                message, fds, _, _ = socket.recv_fds(control, LIMIT, 5)
                 if not message:
                     return
-                channel, arena, log, status = fds
+                channel, arena, log, crash, status = fds
                 pid = os.fork()
                 if pid == 0:
                     selector.close()
                     control.close()
                     os.close(status)
-                    worker.run(mode, json.loads(message), channel, arena, log)
+                    worker.run(mode, json.loads(message), channel, arena, log, crash)
                 with contextlib.suppress(BrokenPipeError):
                     os.write(status, f"{pid}\n".encode())
-                for fd in (channel, arena, log):
+                for fd in (channel, arena, log, crash):
                     os.close(fd)
                 selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, status))
             else:

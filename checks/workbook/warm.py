@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ARENA = 64 << 20  # bytes of a CPU arena
@@ -73,10 +74,11 @@ class Worker:
 
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.file, self.log, self.read = file, os.memfd_create("log"), 0
+        self.crash = os.memfd_create("crash")  # where Python writes its own last words
         fd = buffers.create(ARENA if mode == "interpret" else 1)
         self.arena = buffers.attach(fd)
         self.status, status = os.pipe()
-        _request({"mode": mode, "file": str(file)}, [theirs.fileno(), fd, self.log, status])
+        _request({"mode": mode, "file": str(file)}, [theirs.fileno(), fd, self.log, self.crash, status])
         for used in (fd, status):
             os.close(used)
         theirs.close()
@@ -90,7 +92,7 @@ class Worker:
     def ask(self, do: str, deadline: float, **request) -> dict:
         """Sends a request and waits for its answer; after `deadline` seconds the worker is ended."""
         try:
-            self.sock.send(json.dumps({"do": do, "deadline": deadline, **request}).encode())
+            self.sock.send(json.dumps({"do": do, **request}).encode())
         except OSError:
             pass  # it died; hearing says how
         return self._hear(do, deadline)
@@ -106,7 +108,7 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             if self.pid:
                 os.killpg(self.pid, signal.SIGKILL)
-        for fd in (self.status, self.log):
+        for fd in (self.status, self.log, self.crash):
             os.close(fd)
 
     def _hear(self, do, deadline):
@@ -114,8 +116,10 @@ class Worker:
         try:
             data = self.sock.recv(LIMIT)
         except TimeoutError:
-            where = self._stuck()
-            return _error("TimeOut", f"no answer within {deadline:g} s", where)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGUSR1)
+                time.sleep(0.2)
+            return _error("TimeOut", f"no answer within {deadline:g} s", self._stuck())
         except OSError:
             data = b""
         if not data:
@@ -132,9 +136,9 @@ class Worker:
 
     def _stuck(self):
         """The line of the submission that Python was last seen in, from the traceback that faulthandler wrote."""
-        text = os.pread(self.log, 1 << 20, 0).decode(errors="replace")
-        dump = text[max(text.rfind("Timeout ("), text.rfind("Fatal Python error")) :]
-        lines = re.findall(rf'File "{re.escape(str(self.file))}", line (\d+)', dump)
+        text = os.pread(self.crash, 1 << 20, 0).decode(errors="replace")
+        last = text[max(text.rfind("Stack (most recent"), text.rfind("Current thread")) :]
+        lines = re.findall(rf'File "{re.escape(str(self.file))}", line (\d+)', last)
         return int(lines[0]) if lines else None
 
 

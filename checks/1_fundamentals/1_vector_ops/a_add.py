@@ -26,7 +26,8 @@ exercise = Exercise(
         Bug("stores into x", ("tl.store(out_ptr + offsets", "tl.store(x_ptr + offsets"), caught="n=1"),
         Bug("subtracts", ("x + y, mask", "x - y, mask"), caught="n=1"),
         Bug("blocks of 32: too little to do", ("n, BLOCK = x.numel(), 1024", "n, BLOCK = x.numel(), 32"), rung="fast"),
-        Bug("asks torch to copy x first", ("    out = torch.empty_like(x)", "    x, out = x.clone(), torch.empty_like(x)"), rung="moves"),
+        Bug("asks torch to copy x first",
+            ("    out = torch.empty_like(x)", "    x, out = x.clone(), torch.empty_like(x)"), rung="moves"),
     ],
     variants=[
         Variant("larger blocks", ("n, BLOCK = x.numel(), 1024", "n, BLOCK = x.numel(), 4096")),

@@ -37,19 +37,34 @@ def one_read(x, op):
     return x.nbytes + 8 * x.shape[0]
 
 
+KERNEL = "@triton.jit\ndef argreduce_kernel"
 UPDATE = """        better = (x > best) | ((x != x) & (best == best))
         best = tl.where(better, x, best)
-        index = tl.where(better, columns, index)
+        index = tl.where(better, start, index)
 """
-FIRST_PASS = "        best = tl.maximum(best, x, propagate_nan=tl.PropagateNan.ALL)\n"
-MERGE = "    best, index = tl.reduce((best, index), 0, first_largest)\n"
-SECOND_PASS = """    largest, nan = tl.max(best, 0), tl.max((best != best).to(tl.int32), 0) == 1
+FIRST_PASS = "        best = larger(best, x)\n"
+LAST = """    is_top = (best == top) | (best != best)
+    tl.store(out_ptr + row, tl.min(tl.where(is_top, index, n), 0))
+"""
+SECOND_PASS = """    index = tl.full((BLOCK,), n, tl.int32)
     for start in range(0, n, BLOCK):
         columns = start + lanes
         x = SIGN * tl.load(x_ptr + row * stride_row + columns, mask=columns < n).to(tl.float32)
-        found = (columns < n) & tl.where(nan, x != x, x == largest)
-        index = tl.maximum(index, tl.where(found, n - columns, 0))  # of the first found, the largest
-    index = n - tl.max(index, 0)
+        is_top = (columns < n) & tl.where(top == top, x == top, x != x)
+        index = tl.minimum(index, tl.where(is_top, columns, n))
+    tl.store(out_ptr + row, tl.min(index, 0))
+"""
+PAIRS = """@triton.jit
+def first_largest(v, i, w, j):
+    equal = (v == w) | ((v != v) & (w != w))
+    takes_w = tl.where(equal, j < i, (w > v) | (w != w))
+    return tl.where(takes_w, w, v), tl.where(takes_w, j, i)
+
+
+"""
+LOWEST_LANE = """    is_top = (best == top) | (best != best)
+    lane = tl.min(tl.where(is_top, lanes, BLOCK), 0)
+    tl.store(out_ptr + row, tl.sum(tl.where(lanes == lane, index, 0), 0))
 """
 
 exercise = Exercise(
@@ -76,50 +91,59 @@ exercise = Exercise(
             bytes=one_read, target=0.88, peers={"torch": reference, "torch.compile": reference, "flag_gems": gems}),
     ],
     bugs=[
-        Bug("two passes over memory", (UPDATE, FIRST_PASS), (MERGE, SECOND_PASS), rung="moves"),
-        Bug("the rule for lanes in every step of the loop",
-            (UPDATE, "        best, index = first_largest(best, index, x, columns)\n"), rung="fast"),
+        Bug("two passes over memory", (UPDATE, FIRST_PASS), (LAST, SECOND_PASS), rung="moves"),
+        Bug("the pair rule in every step", (KERNEL, PAIRS + KERNEL),
+            (UPDATE, "        best, index = first_largest(best, index, x, columns)\n"),
+            ("    index += lanes\n", ""), rung="fast"),
         Bug("within a lane the last of equals", ("(x > best)", "(x >= best)"), caught="m=2,n=2500,op=max,values=ties"),
         Bug("within a lane the last NaN",
             ("((x != x) & (best == best))", "(x != x)"), caught="m=3,n=2500,op=max,values=nan"),
         Bug("within a lane a NaN loses", (" | ((x != x) & (best == best))", ""), caught="m=3,n=2500,op=max,values=nan"),
-        Bug("across lanes the last of equals", ("j < i", "j > i"), caught="m=2,n=2500,op=max,values=ties"),
+        Bug("across lanes the last of equals",
+            ("tl.min(tl.where(is_top, index, n), 0)", "tl.max(tl.where(is_top, index, -1), 0)"),
+            caught="m=2,n=2500,op=max,values=ties"),
         Bug("across lanes the first of equals in lane order",
-            ("equal, j < i,", "equal, False,"), caught="m=2,n=2500,op=max,values=ties"),
-        Bug("across lanes a NaN loses", ("(w > v) | (w != w)", "w > v"), caught="m=3,n=2500,op=max,values=nan"),
-        Bug("across lanes two NaNs are no equals",
-            ("(v == w) | ((v != v) & (w != w))", "v == w"), caught="m=3,n=2500,op=max,values=nan"),
+            (LAST, LOWEST_LANE), caught="m=2,n=2500,op=max,values=ties"),
+        Bug("across lanes a NaN loses",
+            (", propagate_nan=tl.PropagateNan.ALL", ""), caught="m=3,n=2500,op=max,values=nan"),
+        Bug("no lane equals a NaN", (" | (best != best)", ""), caught="m=3,n=2500,op=max,values=nan"),
+        Bug("the other lanes say 0", ("is_top, index, n", "is_top, index, 0"), caught="m=3,n=513"),
+        Bug("the other lanes say BLOCK",
+            ("is_top, index, n", "is_top, index, BLOCK"), caught="m=2,n=4999,op=max,values=last"),
         Bug("the index within the block",
-            ("better, columns, index", "better, lanes, index"), caught="m=2,n=4999,op=max,values=last"),
+            ("better, start, index", "better, 0, index"), caught="m=2,n=4999,op=max,values=last"),
+        Bug("the start of the block alone", ("    index += lanes\n", ""), caught="m=3,n=513"),
+        Bug("adds the lanes twice", ("better, start, index", "better, columns, index"), caught="m=3,n=513"),
         Bug("starts from 0",
             ('tl.full((BLOCK,), float("-inf")', "tl.full((BLOCK,), 0.0"), caught="m=2,n=4999,op=max,values=last"),
         Bug("starts from index -1",
             ("tl.zeros((BLOCK,), tl.int32)", "tl.full((BLOCK,), -1, tl.int32)"),
             caught="m=2,n=600,op=max,values=all lose"),
-        Bug("pads before the sign is turned",
-            ("mask=mask).to", 'mask=mask, other=float("-inf")).to'),
-            ('tl.where(mask, SIGN * x, float("-inf"))', "SIGN * x"), caught="m=3,n=513,op=min"),
+        Bug("pads with what wins a minimum",
+            ('-SIGN * float("inf")', 'float("-inf")'), caught="m=3,n=513,op=min"),
+        Bug("pads with 0", (", other=worst", ", other=0.0"), caught="m=2,n=4999,op=max,values=last"),
         Bug("takes the rows to be adjacent", ("out, n, x.stride(0),", "out, n, n,"), caught="m=4,n=300,op=max,apart=7"),
         Bug("returns int32", ("dtype=torch.int64", "dtype=torch.int32"), caught="m=3,n=513"),
     ],
     variants=[
         Variant("larger blocks", ("BLOCK=512", "BLOCK=1024")),
-        Variant("the rule as one formula", fill={1: """
-            both_nan = (v != v) & (w != w)
-            takes_w = (w > v) | ((w != w) & (v == v)) | (((w == v) | both_nan) & (j < i))
-        """}),
-        Variant("the sign in the load, the better in one step", fill={2: """
+        Variant("NaN asked for by hand", fill={1: "return tl.where((a > b) | (a != a), a, b)"}),
+        Variant("the sign before the padding, the better in one step", fill={2: """
             columns = start + lanes
-            worst = -SIGN * float("inf")
-            x = SIGN * tl.load(x_ptr + row * stride_row + columns, mask=columns < n, other=worst).to(tl.float32)
-            index = tl.where(x > best, columns, tl.where((x != x) & (best == best), columns, index))
-            best = tl.maximum(best, x, propagate_nan=tl.PropagateNan.ALL)
+            mask = columns < n
+            x = tl.load(x_ptr + row * stride_row + columns, mask=mask).to(tl.float32)
+            x = tl.where(mask, SIGN * x, float("-inf"))
+            index = tl.where(x > best, start, tl.where((x != x) & (best == best), start, index))
+            best = larger(best, x)
         """}),
-        Variant("the largest, then the lowest index that has it", fill={3: """
-            largest = tl.max(best, 0)
-            nan = tl.max((best != best).to(tl.int32), 0) == 1
-            holds = tl.where(nan, best != best, best == largest)
-            tl.store(out_ptr + row, tl.min(tl.where(holds, index, n), 0))
+        Variant("pairs reduced at the end", (KERNEL, PAIRS + KERNEL), fill={3: """
+            best, index = tl.reduce((best, index + lanes), 0, first_largest)
+            tl.store(out_ptr + row, index)
+        """}),
+        Variant("the NaNs counted apart", fill={3: """
+            nans = tl.max((best != best).to(tl.int32), 0)
+            is_top = tl.where(nans == 1, best != best, best == tl.max(best, 0))
+            tl.store(out_ptr + row, tl.min(tl.where(is_top, index + lanes, n), 0))
         """}),
     ],
 )

@@ -1,6 +1,7 @@
 """Argmax and argmin.
 
-What is reduced is a pair, a value and its column, by a rule of our own for which of two pairs wins.
+Every lane keeps its best value and the chunk where it found it. Across the lanes two plain reductions follow: the best
+of all, then the lowest column that holds it.
 """
 
 import torch
@@ -9,11 +10,9 @@ import triton.language as tl
 
 
 @triton.jit
-def first_largest(v, i, w, j):
-    """The winner of the pairs (v, i) and (w, j): the larger value, a NaN above all; of equals the lower index."""
-    # TODO: `takes_w`, true where (w, j) wins. Two NaN are equals here, although NaN == NaN is false.
+def larger(a, b):
+    # TODO: return the larger of a and b; where one of them is a NaN, a NaN.
     tl.static_assert(False, "TODO 1.2b, blank 1")
-    return tl.where(takes_w, w, v), tl.where(takes_w, j, i)
 
 
 @triton.jit
@@ -23,11 +22,12 @@ def argreduce_kernel(x_ptr, out_ptr, n, stride_row, SIGN: tl.constexpr, BLOCK: t
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
     index = tl.zeros((BLOCK,), tl.int32)
     for start in range(0, n, BLOCK):
-        # TODO: load BLOCK elements of the row from `start` on as fp32. Multiplied by SIGN, -1 for argmin, the smallest
-        # is the largest; lanes past the end must lose. Where an element is better than `best`, it and its column
-        # become the lane's `best` and `index`; a lane's columns only grow, so that no equal is better.
+        # TODO: load BLOCK elements of the row from `start` on as fp32, times SIGN, -1 for argmin, which makes the
+        # smallest the largest; lanes past the end must lose. Where an element is better than `best`, it becomes the
+        # lane's `best`, and `start` its `index`; a lane's columns only grow, so that no equal is better.
         tl.static_assert(False, "TODO 1.2b, blank 2")
-    # TODO: store the index that the BLOCK pairs (best, index) come to, in element `row` of the output.
+    # TODO: add `lanes` to `index`, which makes columns of it. `top`, the best of all lanes; store the lowest index
+    # among the lanes that hold it in element `row` of the output. If `top` is a NaN, those are the lanes with a NaN.
     tl.static_assert(False, "TODO 1.2b, blank 3")
 
 

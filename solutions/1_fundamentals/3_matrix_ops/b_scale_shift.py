@@ -1,6 +1,7 @@
-"""Scale and shift: a row and a column, broadcast over a matrix.
+"""Scale and shift.
 
-Every program works on one tile, and stretches its pieces of the row and of the column in registers, not in memory.
+A row and a column, broadcast over a matrix: every program works on one tile, and stretches its pieces of the row and of
+the column in registers, not in memory.
 """
 
 import torch

@@ -67,7 +67,7 @@ $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo 'Python 3.10 or newer is needed; name one: make PYTHON=python3.12'; exit 1; }
 	@echo 'Setting up $(VENV) with torch and triton: this takes some minutes, the next call starts at once.'
-	@$(PYTHON) -m venv $(VENV) && $(RUN) -m pip install -q --disable-pip-version-check -e '.[pinned,test]' || \
+	@$(PYTHON) -m venv $(VENV) && $(RUN) -m pip install -q --disable-pip-version-check $(PIP_ARGS) -e '.[pinned,test]' || \
 	  { echo 'The environment could not be set up; what is missing stands above. The same command tries again.'; \
 	    echo 'Where there is no network: install the packages of pyproject.toml yourself, and add VENV= to the command.'; exit 1; }
 	@touch $@

@@ -49,8 +49,8 @@ def test_patterns(actual, expected, ending):
 
 def test_never_written():
     assert explained(changed(E, slice(2999, None), 77.0), E) == (
-        "1 of 3,000 elements were never written; out[2999] is 77, expected "
-        f"{float(E[2999]):.6g}; only the tail is wrong, from element 2,999 on: look at the mask and at the grid"
+        "1 of 3,000 elements were never written, the first is out[2999]; "
+        "only the tail is wrong, from element 2,999 on: look at the mask and at the grid"
     )
 
 

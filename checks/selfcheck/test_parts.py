@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from workbook import RUNGS, catalog, measure, stub
+from workbook import RUNGS, catalog, measure, stub, timing
 from workbook.grader import ARCHS
 
 PARTS = {part.id: part for part in catalog.parts()}
@@ -105,10 +105,18 @@ def test_measured(part, measured):
     states = [m["parts"][part.id] for m in measured if part.id in m["parts"]]
     states = [s for s in states if s["fingerprint"] == measure.fingerprint(source(part))]
     assert states, f"not measured since it was changed: `python -m workbook.measure FILE {part.id}` on a GPU"
+    naive = next(b.what for b in part.exercise.bugs if b.rung in ("moves", "fast"))
     for state in states:
         assert {name: c["status"] for name, c in state["checks"].items() if c["status"] != "pass"} == {}
-        naive = next(b.what for b in part.exercise.bugs if b.rung in ("moves", "fast"))
-        assert all(v["status"] == "fail" for v in state["slow"][naive])
+        timed = [c["facts"]["timing"] for c in state["checks"].values() if c["rung"] == "fast"]
+        for speed, reference, slow in zip(part.exercise.speed, timed, state["slow"][naive], strict=True):
+            assert judged(reference, speed) == "pass"
+            assert judged(slow["facts"]["timing"], speed) == "fail", f"{naive!r} is fast enough"
+
+
+def judged(measured, speed):
+    """The verdict on what was measured, by the target that the spec has now."""
+    return timing.status(measured["low"], measured["high"], speed.target)
 
 
 def test_twins():

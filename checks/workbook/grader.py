@@ -101,7 +101,7 @@ class Grading:
         """Bytes, sectors, launches and memory of one call on the CPU."""
         verdict = self._judge("interpret", self.exercise.moves.case, self.exercise.moves)
         if verdict.status == "fail" and "figures" not in verdict.facts:
-            verdict.message = f"not measured, for the result is wrong: {verdict.message}"
+            verdict.message = f"not measured: {verdict.message}"
         return verdict
 
     def fast(self, speed) -> Verdict:

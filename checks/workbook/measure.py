@@ -25,7 +25,8 @@ def fingerprint(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    # not ast.dump, which differs from one Python to the next
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
 def record(part: catalog.Part) -> dict:

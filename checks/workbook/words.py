@@ -25,10 +25,8 @@ class Verdict:
 def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
     """The verdict (todo or fail) on an error that a worker told."""
     line, message = error.get("line"), error["message"].strip()
-    if todo := error.get("todo"):
-        match = re.fullmatch(r"TODO (\S+), blank (\d+)", todo)
-        if match and match[1] == part.id:
-            return Verdict("todo", f"blank {match[2]} is still open" + _at(file, line))
+    if (error.get("todo") or "").startswith(f"TODO {part.id}, "):
+        return Verdict("todo", open_blanks(part, file))
     kind = error["type"]
     if kind == "NoServer":
         return Verdict("error", message)
@@ -43,6 +41,16 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
         text = f"{message}: the grader calls {calls}"
     elif kind == "UnicodeDecodeError" or "null bytes" in message or "codec can't decode" in message:
         text = "the file is not UTF-8 text"
+    elif kind == "BdbQuit":
+        text = "breakpoint() has no terminal in the grader: print instead"
+    elif "has no len()" in message:
+        text = f"{kind}: {message}: is the grid a tuple, as in `grid = (programs,)`?"
+    elif kind == "IncompatibleTypeErrorImpl":
+        text = f"{message}: does a comparison beside & or | lack its brackets, as in `(a < b) & (c < d)`?"
+    elif "'function' object has no attribute" in message:
+        text = f"{message}: a function that a kernel calls needs @triton.jit too"
+    elif kind == "AssertionError" and message.endswith("is not string"):
+        text = 'a print in a kernel begins with a string, as in `print("offsets", offsets)`'
     elif kind == "SyntaxError":
         text = f"syntax error: {message}"
     elif kind in ("IndentationError", "TabError"):
@@ -56,6 +64,21 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
     else:
         text = f"{kind}: {message}" if message else kind
     return Verdict("fail", text + _at(file, line))
+
+
+def open_blanks(part: Part, file: Path) -> str:
+    """Which blanks of the learner's file are open, and the line of the first."""
+    lines = {
+        int(match[1]): number
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := re.search(rf"TODO {re.escape(part.id)}, blank (\d+)", line))
+    }
+    numbers = [str(n) for n in sorted(lines)]
+    if len(numbers) == 1:
+        text = f"blank {numbers[0]} is still open"
+    else:
+        text = f"blanks {', '.join(numbers[:-1])} and {numbers[-1]} are still open; begin with blank {numbers[0]}"
+    return text + _at(file, lines[min(lines)])
 
 
 def _at(file: Path, line: int | None) -> str:

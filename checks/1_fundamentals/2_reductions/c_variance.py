@@ -66,7 +66,7 @@ exercise = Exercise(
     moves=Moves(case(m=8, n=2**12), bytes=one_read),
     speed=[
         Speed(case(m=2**14, n=2**13),
-            bytes=one_read, target=0.90, peers={"torch": torch_var, "torch.compile": torch_var, "flag_gems": gems}),
+            bytes=one_read, target=0.95, peers={"torch": torch_var, "torch.compile": torch_var, "flag_gems": gems}),
     ],
     bugs=[
         Bug("the second pass reads memory again", (LOAD, ""), (PASSES, AGAIN), rung="moves"),

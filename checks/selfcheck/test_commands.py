@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 from typer.testing import CliRunner
-from workbook import catalog, cli, doctor, ladder, new, progress, stub
+from workbook import catalog, cli, doctor, ladder, new, progress, report, stub
 
 PART = catalog.select("1.1a")[0]
 SOLUTION = PART.file(catalog.SOLUTIONS).read_text()
-WRONG = SOLUTION.replace("x + y, mask", "x - y, mask") + 'print("from my own code")\n'
+PRINTS = 'print("from my own code")\n'
+WRONG = SOLUTION.replace("x + y, mask", "x - y, mask") + PRINTS
 LAUNCH = "import sys; from pathlib import Path; from workbook import catalog, __main__;"
 LAUNCH += "catalog.STAGES = Path(sys.argv.pop(1)); __main__.main()"
 
@@ -62,29 +63,99 @@ def test_a_stub_is_told_where_to_begin_and_nothing_above_it_is_climbed(tree):
     status, told = run("check", "1.1a")
     assert status == 1
     assert re.search(r"1\.1a  Vector add +○ correct 0/9 +· compiles  · moves  · fast", told)
-    assert "blank 2 is still open" in told and 'a_add.py:28: raise NotImplementedError("TODO 1.1a, blank 2")' in told
-    assert "8 more cases not run" in told and "next: make hint EX=1.1a" in told and "seed" not in told
+    assert "begin with blank 1" in told and 'a_add.py:17: tl.static_assert(False, "TODO 1.1a, blank 1")' in told
+    assert "8 more cases not run" in told and "seed" not in told
+    assert f"next: read {PART.lesson}, then open {PART.file(tree)}" in told
 
 
 def test_a_wrong_file_is_told_the_case_the_seed_and_what_it_printed(tree, tmp_path):
     put(tree, WRONG)
     status, told = run("check", "--seed", "7", "--json", str(tmp_path / "out.json"))
     assert status == 1
-    assert re.search(r"correct n=1025: .*sum\[\d+\] is", told) and "✘ correct 0/9" in told
-    assert "seed 7: make check EX=1.1a SEED=7 replays it" in told and "from my own code" in told
+    assert re.search(r"correct n=1025: .*sum\[\d+\] is", told) and "✘ correct 1/8" in told
+    assert "seed 7: make check EX=1.1a SEED=7 replays it" in told
+    assert "also fails: n=1, n=1023, n=1024, n=8191, n=3001,fp16, n=4096,bf16; passes: n=0\n" in told
+    assert told.count("your code printed in correct n=1025:\n        from my own code\n") == 1
+    assert told.count("sum[") == 1
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["seed"] == 7 and report["device"] is None
     part = report["parts"]["1.1a"]
     assert (part["title"], part["status"]) == ("Vector add", "fail")
     statuses = {check["name"]: check["status"] for check in part["checks"]}
-    assert statuses["correct n=1025"] == "fail" and statuses["correct n=1"] == statuses["moves"] == "not reached"
+    assert statuses["correct n=1025"] == statuses["correct n=1"] == "fail" and statuses["correct n=0"] == "pass"
+    assert statuses["compiles sm_80"] == statuses["moves"] == statuses["fast"] == "not reached"
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("def add(x, y)\n    return x\n", "correct n=1025: syntax error"),
+        ("def add(x, y):\nreturn x\n", "correct n=1025: wrong indentation"),
+        ("def plus(x, y):\n    return x\n", "correct n=1025: the file defines no"),
+        ("import tritn\n", "correct n=1025: ModuleNotFoundError"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_gets_its_message_and_no_more(tree, text, words):
+    put(tree, text)
+    told = run("check", "1.1a")[1]
+    assert words in told and "8 more cases not run" in told
+    for needless in ("next:", "seed", "also fails", "passes:"):
+        assert needless not in told
+
+
+def test_after_a_case_that_is_costly_no_other_is_run(tree):
+    put(tree, SOLUTION.replace("    out = torch.empty_like(x)", "    import os; os._exit(3)"))
+    told = run("check", "1.1a")[1]
+    assert "correct n=1025: the process ended with exit status 3" in told and "8 more cases not run" in told
+    for message in ("no answer within 20 s", "right on the CPU, wrong on the GPU: no answer within 60 s"):
+        assert ladder.ends(ladder.Verdict("fail", message))
+    assert not ladder.ends(ladder.Verdict("fail", "1 of 3 elements are wrong"))
+
+
+def test_the_next_step_goes_from_hint_to_hint_to_the_reference(tree):
+    put(tree, WRONG)
+    for _ in PART.hints():
+        assert "next: make hint EX=1.1a\n" in run("check", "1.1a")[1]
+        run("hint", "1.1a")
+    assert "next: make solution EX=1.1a\n" in run("check", "1.1a")[1]
+
+
+def told_of(capsys, *results, alone: bool = True) -> str:
+    outcome = ladder.Outcome(PART, 0, [(ladder.Check(name.split()[0], name, None), v) for name, v in results])
+    report.show(outcome, catalog.SOLUTIONS, alone=alone)
+    return capsys.readouterr().out
+
+
+def test_many_failing_cases_are_not_all_named(tree, capsys):
+    told = told_of(capsys, *((f"correct n={n}", ladder.Verdict("fail", "wrong")) for n in range(14)))
+    assert "also fails: n=1, n=2, n=3, n=4, n=5, n=6, n=7, n=8, and 5 more\n" in told
+
+
+def test_what_two_architectures_say_alike_is_said_once(tree, capsys):
+    same = ladder.Verdict("fail", "no such operation\na_add.py:3: x")
+    told = told_of(capsys, ("compiles sm_80", same), ("compiles sm_90", same))
+    assert "compiles sm_80, sm_90: no such operation" in told and told.count("a_add.py:3") == 1
+    told = told_of(capsys, ("compiles sm_80", same), ("compiles sm_90", ladder.Verdict("fail", "another")))
+    assert "compiles sm_80: no such operation" in told and "compiles sm_90: another" in told
+
+
+def test_a_timed_part_tells_what_is_asked_of_other_gpus(tree, capsys):
+    facts = {"minimum": {"H100 SXM": "2,306 GB/s (derived)"}, "timing": {"peers": {}}}
+    asks = "fast asks: H100 SXM 2,306 GB/s (derived)"
+    assert asks in told_of(capsys, ("fast", ladder.Verdict("pass", "96%", facts)))
+    assert asks not in told_of(capsys, ("fast", ladder.Verdict("pass", "96%", facts)), alone=False)
+    del facts["timing"]
+    assert asks not in told_of(capsys, ("fast", ladder.Verdict("ungraded", "needs a GPU", facts)))
 
 
 def test_a_right_file_passes_is_remembered_and_shows_its_resources(tree):
-    put(tree, SOLUTION)
-    status, told = run("check", "1.1a", "-v")
+    put(tree, SOLUTION + PRINTS)
+    status, told = run("check", "1.1A", "-v")
     assert status == 0
     assert "✔ compiles  ✔ moves" in told and "registers" in told and "requested bytes 786,432" in told
+    assert re.search(r"fast asks: A100 SXM 80GB [\d,]+ GB/s \(\w+\), H100 SXM ", told)
+    assert "your code printed in correct n=1025:\n        from my own code\n" in told
+    assert "not graded here: 1 case of correct, and fast (needs a GPU)" in told
     state = progress.load()
     assert progress.standing(PART, state) == "pass" and {"correct", "compiles", "moves"} <= set(state["1.1a"]["rungs"])
     assert "every part passes" in run("next")[1]
@@ -99,9 +170,18 @@ def test_what_is_not_graded_is_never_passed(tree, monkeypatch):
     outcome = ladder.Outcome(PART, 0, [(ladder.Check("fast", "fast", None), ladder.Verdict("ungraded", "needs a GPU"))])
     monkeypatch.setattr(ladder, "climb", lambda *_: outcome)
     status, told = run("check", "1.1a")
-    assert status == 0 and "- fast" in told and "not graded: fast (needs a GPU)" in told and "✔" not in told
+    assert status == 0 and "- fast" in told and "not graded here: fast (needs a GPU)" in told and "✔" not in told
     assert run("check", "1.1a", "--strict")[0] == 1
     assert outcome.status == "ungraded" and outcome.passed() == []
+
+
+def test_among_many_parts_only_what_goes_wrong_shows_what_it_printed(tree, capsys):
+    quiet, loud = ladder.Verdict("fail", "wrong"), ladder.Verdict("pass", printed="hello\n")
+    results = ("correct n=1", quiet), ("correct n=2", loud)
+    assert "your code printed in correct n=2:\n        hello" in told_of(capsys, *results)
+    assert "hello" not in told_of(capsys, *results, alone=False)
+    results += (("moves", ladder.Verdict("fail", "wrong", printed="moving")),)
+    assert "your code printed in moves:\n        moving" in told_of(capsys, *results, alone=False)
 
 
 def test_a_spec_that_does_not_load_is_one_line(tree, monkeypatch, tmp_path):
@@ -123,14 +203,14 @@ def test_a_spec_that_does_not_load_is_one_line(tree, monkeypatch, tmp_path):
     "words, sentence",
     [
         (["check", "9.9z"], "there is no part '9.9z'; the nearest are 1.1a"),
-        (["check", "--stage", "9"], "there is no stage 9; there are 1"),
+        (["check", "--stage", "9"], "there is no stage 9 yet; there is stage 1"),
         (["check", "1.1a", "--stage", "1"], "name a part or a stage, not both"),
         (["check", "--tree", "/nowhere"], "the folder /nowhere cannot be read: No such file or directory"),
         (["check", "--tree", str(catalog.CHECKS / "workbook")], "nothing to grade in"),
         (["check", "--json", "/nowhere/x.json"], "/nowhere/x.json cannot be written: No such file or directory"),
         (["hint"], "which part? For example: make hint EX=1.1a"),
         (["reset"], "which part? For example: make reset EX=1.1a"),
-        (["solution", "2"], "there is no part '2'"),
+        (["solution", "2"], "there is no stage 2 yet; there is stage 1"),
         (["new"], "for example: make new EX=2.1c NAME=split_k"),
         (["new", "1.1a", "--name", "add"], "1.1a is there already"),
         (["new", "2.1x", "--name", "add"], "exercise 2.1 is new"),
@@ -149,9 +229,12 @@ def test_hints_come_one_at_a_time(tree):
         assert "hint 2 of 2" in told and "make solution EX=1.1a shows the reference" in told
 
 
+LEFT = "lay the stub of 1.1a again? a copy of your file is kept [y/N] 1.1a is left as it is\n"
+
+
 def test_reset_asks_and_keeps_a_copy(tree):
     put(tree, WRONG)
-    assert run("reset", "1.1a", answer="n\n")[0] == 2 and PART.file(tree).read_text() == WRONG
+    assert run("reset", "1.1a", answer="n\n") == (0, LEFT) and PART.file(tree).read_text() == WRONG
     status, told = run("reset", "1.1a", answer="y\n")
     kept = list((progress.folder() / "kept").iterdir())
     assert status == 0 and [file.read_text() for file in kept] == [WRONG] and kept[0].name in told
@@ -160,7 +243,8 @@ def test_reset_asks_and_keeps_a_copy(tree):
 
 def test_the_solution_is_a_diff_and_asks_before_it_spoils(tree):
     put(tree, WRONG)
-    assert run("solution", "1.1a", answer="\n")[0] == 2
+    status, told = run("solution", "1.1a", answer="\n")
+    assert status == 0 and told.endswith("not shown\n") and "+" not in told
     status, told = run("solution", "1.1a", answer="y\n")
     assert status == 0 and "-    tl.store(out_ptr + offsets, x - y, mask=mask)" in told and "+    tl.store(" in told
     assert PART.file(tree).read_text() == WRONG
@@ -232,7 +316,7 @@ def specs(tree, capsys, monkeypatch):
 
 def test_pytest_ids_are_ours_and_failures_only_our_words(specs, tree):
     put(tree, WRONG)
-    status, told = specs("1.1a::correct n=1025", "1.1a::moves", "1.1a::fast", "-v", "--seed=7")
+    status, told = specs("1.1A::correct n=1025", "1.1a::moves", "1.1a::fast", "-v", "--seed=7")
     assert status == 1 and "collected 3 items" in told and "Traceback" not in told
     assert re.search(r"^1\.1a::correct n=1025 FAILED", told, re.M) and "1.1a::moves FAILED" in told
     assert "from my own code" in told and "pytest '1.1a::correct n=1025' --seed=7" in told
@@ -271,6 +355,9 @@ def test_watch_grades_on_save_takes_keys_and_gives_the_terminal_back(tree):
             told += os.read(ours, 4096).decode(errors="replace")
         told = told.partition(words)[2]
 
+    until("is graded now, and again on every save")
+    until("q quit")
+    until("waiting for a save of")
     until("q quit")
     assert termios.tcgetattr(theirs)[3] & termios.ICANON == 0
     os.write(ours, b"h")
@@ -278,9 +365,15 @@ def test_watch_grades_on_save_takes_keys_and_gives_the_terminal_back(tree):
     put(tree, WRONG)
     until("from my own code")
     until("q quit")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     until("stopped")
-    assert process.wait(20) == 130
+    while process.poll() is None:  # whoever is impatient cuts nothing short
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.005)
+    assert process.returncode == 143
+    while select.select([ours], [], [], 0)[0]:
+        told += os.read(ours, 4096).decode(errors="replace")
+    assert "Traceback" not in told and "Exception" not in told
     assert termios.tcgetattr(theirs) == before
     os.close(ours), os.close(theirs)
 

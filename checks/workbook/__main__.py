@@ -6,6 +6,8 @@ import sys
 
 def end(number, _frame):
     """By way of SystemExit, so that the terminal is restored and the servers stop."""
+    for other in (signal.SIGINT, signal.SIGTERM):  # a second signal must not interrupt that
+        signal.signal(other, signal.SIG_IGN)
     print("\nstopped", file=sys.stderr)
     sys.exit(128 + number)
 

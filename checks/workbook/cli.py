@@ -14,7 +14,7 @@ from .catalog import Part, UnknownPart
 from .report import say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
-Id = Annotated[str, typer.Argument(metavar="ID", help="2.1b a part, 2.1 an exercise, 2 a stage")]
+Id = Annotated[str, typer.Argument(metavar="ID", parser=str.lower, help="2.1b a part, 2.1 an exercise, 2 a stage")]
 
 
 def stop(message: str) -> NoReturn:
@@ -48,7 +48,7 @@ def check(
 
     warm.warm_up("interpret", "compile")  # while torch is imported here
     seed = secrets.randbelow(10**6) if seed is None else seed
-    outcomes = [grade(part, tree, seed, peers, verbose) for part in chosen]
+    outcomes = [grade(part, tree, seed, peers, verbose, len(chosen) == 1) for part in chosen]
     report.summary(outcomes, tree)
     if json_file:
         json_file.write_text(json.dumps(report.as_json(outcomes, tree, seed), indent=1) + "\n")
@@ -57,14 +57,14 @@ def check(
         raise typer.Exit(1)
 
 
-def grade(part: Part, tree: Path, seed: int, peers: bool = False, verbose: bool = False):
+def grade(part: Part, tree: Path, seed: int, peers: bool = False, verbose: bool = False, alone: bool = True):
     """Climbs one part, shows its outcome, and keeps it where the tree is the learner's."""
     from .ladder import climb
 
     before = progress.digest(part.file(tree))
     with report.console.status(f"{part.id} {part.title}") as status:
         outcome = climb(part, tree, seed, peers, lambda c: status.update(f"{part.id} {part.title}: {c.name}"))
-    report.show(outcome, tree, verbose)
+    report.show(outcome, tree, verbose, alone)
     if tree == catalog.STAGES:
         progress.record(outcome, before)
     return outcome
@@ -76,8 +76,11 @@ def select(text: str, stage: str = "") -> list[Part]:
             raise UnknownPart
         return catalog.select(text)
     except UnknownPart as error:
-        stages = ", ".join(sorted({part.stage for part in catalog.parts()}))
-        stop(f"there is no stage {stage}; there are {stages}" if stage else str(error))
+        if not stage and not text.isdigit():
+            stop(str(error))
+        stages = sorted({part.stage for part in catalog.parts()})
+        there = "there is stage" if len(stages) == 1 else "there are stages"
+        stop(f"there is no stage {text} yet; {there} {', '.join(stages)}")
 
 
 def one(what: str, text: str) -> Part:
@@ -148,7 +151,8 @@ def reset(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do not a
     """Lay the stub of a part again; a copy of your file is kept."""
     part = one("reset", id)
     if not yes and not confirm(f"lay the stub of {part.id} again? a copy of your file is kept"):
-        stop(f"{part.id} is left as it is")
+        say(f"{part.id} is left as it is")
+        return
     lay_again(part)
 
 
@@ -161,7 +165,8 @@ def solution(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do no
         stop(f"this edition has no solutions: there is no {report.shown(reference)}")
     passed = progress.standing(part, progress.load()) == "pass"
     if not (passed or yes or confirm(f"{part.id} does not pass yet; show the reference all the same?")):
-        stop("not shown")
+        say("not shown")
+        return
     report.difference(mine, reference)
 
 
@@ -196,7 +201,7 @@ def stubs(id: Id = "", check: Annotated[bool, typer.Option("--check", help="only
 
 @app.command()
 def new(
-    id: Annotated[str, typer.Argument(metavar="ID", help="of a part that is not there yet, such as 2.1c")] = "",
+    id: Annotated[str, typer.Argument(metavar="ID", parser=str.lower, help="of a new part, such as 2.1c")] = "",
     name: Annotated[str, typer.Option(help="of its file and entry, such as split_k")] = "",
     exercise_name: Annotated[str, typer.Option(help="where the exercise is new as well")] = "",
 ):
@@ -213,7 +218,7 @@ def new(
 
 
 def give_hint(part: Part) -> None:
-    hints, seen = part.hints(), progress.load().get(part.id, {}).get("hints", 0)
+    hints, seen = part.hints(), progress.hints_seen(part)
     if not hints:
         say(f"{part.id} has no hints; its lesson is {report.shown(part.lesson)}")
         return

@@ -19,7 +19,7 @@ from .grader import Check, Grading
 from .report import clean
 from .words import Verdict
 
-ID = re.compile(r"(\d(?:\.\d+[a-z]?)?)((?:::.*)?)", re.S)
+ID = re.compile(r"(\d(?:\.\d+[a-z]?)?)((?:::.*)?)", re.S | re.I)
 ON_REQUEST = (catalog.CHECKS / "selfcheck", catalog.CHECKS / "workbook", catalog.MEASURED)
 
 
@@ -110,6 +110,6 @@ def _paths(arg: str) -> list[str]:
     if not match or Path(arg).exists():
         return [arg]
     try:
-        return [str(catalog.CHECKS / part.path) + match[2] for part in catalog.select(match[1])]
+        return [str(catalog.CHECKS / part.path) + match[2] for part in catalog.select(match[1].lower())]
     except catalog.UnknownPart as error:
         raise pytest.UsageError(str(error)) from None

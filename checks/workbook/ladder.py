@@ -1,5 +1,6 @@
 """One part climbed: correct, compiles, moves, fast. A rung is of no use to a learner while the first one fails."""
 
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,13 @@ from .grader import Check, Grading
 from .words import Verdict
 
 WORST_FIRST = ("error", "fail", "todo", "inconclusive", "pass", "ungraded")
+# messages on the file as a whole, to which no case adds anything
+UNLOADABLE = re.compile(
+    "syntax error|wrong indentation|the file is not UTF-8|the file defines no|there is no file|"
+    "ModuleNotFoundError|ImportError"
+)
+# messages on a case that took long, or its worker down; the next one most likely does as well
+COSTLY = re.compile("(right on the CPU, wrong on the GPU: )?(no answer within|the process)")
 
 
 @dataclass
@@ -33,6 +41,11 @@ class Outcome:
         left = sum(check.rung == name for check in self.not_run)
         return worst(verdicts) if verdicts else "not reached" if left else "", verdicts, left
 
+    @property
+    def loadable(self) -> bool:
+        """False where the file as a whole is no module with the function asked for; its message says all."""
+        return not any(UNLOADABLE.match(verdict.message) for _, verdict in self.results)
+
     def passed(self) -> list[str]:
         return [name for name in RUNGS if self.rung(name)[0] == "pass"]
 
@@ -50,7 +63,8 @@ def climb(
         return outcome
     with grading:
         for check in checks:
-            if outcome.rung("correct")[0] in ("error", "fail", "todo"):
+            failed = [v for c, v in outcome.results if c.rung == "correct" and v.status in ("error", "fail", "todo")]
+            if failed and (check.rung != "correct" or ends(failed[-1])):
                 outcome.not_run.append(check)
                 continue
             starting(check)
@@ -60,6 +74,11 @@ def climb(
                 verdict = Verdict("error", broken(part, error))
             outcome.results.append((check, verdict))
     return outcome
+
+
+def ends(verdict: Verdict) -> bool:
+    """Whether it is of no use to go on with further cases, which otherwise narrow down why one of them fails."""
+    return verdict.status != "fail" or bool(UNLOADABLE.match(verdict.message) or COSTLY.match(verdict.message))
 
 
 def broken(part: Part, error: BaseException) -> str:

@@ -49,6 +49,10 @@ def record(outcome, graded: str | None) -> None:
     update(outcome.part, status=outcome.status, rungs=outcome.passed(), file=graded)
 
 
+def hints_seen(part: Part) -> int:
+    return load().get(part.id, {}).get("hints", 0)
+
+
 def digest(file: Path) -> str | None:
     """A hash of the file's content, None where it cannot be read."""
     try:

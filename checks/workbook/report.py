@@ -1,5 +1,6 @@
 """What learners see, and the same as JSON. Lines are never folded, so that a command can be copied from them."""
 
+import contextlib
 import datetime
 import difflib
 import os
@@ -13,7 +14,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from . import RUNGS, catalog, doctor
+from . import RUNGS, catalog, doctor, progress
+from . import new as files
 from .catalog import Part
 
 console = Console(highlight=False)
@@ -26,7 +28,9 @@ MARKS = {
     "ungraded": ("-", "dim"),
     "not reached": ("·", "dim"),
 }
+WRONG = ("fail", "todo", "error", "inconclusive")
 PRINTED = 12  # lines shown of what the learner's code printed
+NAMED = 8  # cases named in a row
 if hasattr(sys.stdout, "reconfigure"):
     sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8
 
@@ -70,22 +74,28 @@ def ladder_line(outcome) -> Text:
     return line
 
 
-def show(outcome, tree: Path, verbose: bool = False) -> None:
-    """One part: its line, and below it what did not pass, and what to do next."""
+def show(outcome, tree: Path, verbose: bool = False, alone: bool = True) -> None:
+    """One part: its line, and below it what did not pass, and what to do next; more where it is graded `alone`."""
     console.print(ladder_line(outcome), soft_wrap=True)
-    for check, verdict in outcome.results:
-        if verdict.status in ("fail", "todo", "error", "inconclusive"):
-            _failure(outcome, check, verdict, tree, verbose)
+    for group in _alike(outcome.results):
+        _, verdict = group[0]
+        if verdict.status in WRONG:
+            _failure(outcome, group, tree)
         elif verdict.message and (verdict.status == "pass" or verbose):
-            say(f"{check.name}: {verdict.message}", "dim", 6)
-        if verbose:
-            _facts(check, verdict)
-        _peers(verdict)
+            say(f"{_names(group)}: {verdict.message}", "dim", 6)
+        for check, verdict in group:
+            if "minimum" in verdict.facts and (verbose or (alone and "timing" in verdict.facts)):
+                asked = ", ".join(f"{gpu} {rate}" for gpu, rate in verdict.facts["minimum"].items())
+                say(f"{check.name} asks: {asked}", "dim", 6)
+            if verbose:
+                _facts(check, verdict)
+            _peers(verdict)
     left = outcome.rung("correct")[2]
     if left:
         say(f"{left} more case{'s' * (left > 1)} not run", "dim", 6)
-    if outcome.status in ("fail", "todo") and tree == catalog.STAGES and outcome.part.file(tree).exists():
-        say(f"next: {command('hint', outcome.part, tree)}", indent=6)
+    _printed(outcome, verbose, alone)
+    if step := _next_step(outcome, tree):
+        say(f"next: {step}", indent=6)
 
 
 def summary(outcomes: list, tree: Path) -> None:
@@ -96,8 +106,8 @@ def summary(outcomes: list, tree: Path) -> None:
             if verdict.status == "ungraded":
                 reasons[verdict.message][check.rung] += 1
     for reason, rungs in reasons.items():
-        names = [f"{n} case{'s' * (n > 1)} of correct" if r == "correct" else r for r, n in rungs.items()]
-        say(f"not graded: {', '.join(names)} ({reason})", "dim")
+        *names, last = [f"{n} case{'s' * (n > 1)} of correct" if r == "correct" else r for r, n in rungs.items()]
+        say(f"not graded here: {', '.join([*names, 'and ' + last] if names else [last])} ({reason})", "dim")
     if len(outcomes) < 2:
         return
     for stage in sorted({o.part.stage for o in outcomes}):
@@ -137,20 +147,73 @@ def _checks(outcome) -> list[dict]:
     return rows + [{"name": check.name, "rung": check.rung, **blank} for check in outcome.not_run]
 
 
-def _failure(outcome, check, verdict, tree, verbose):
+def _alike(results):
+    """Groups of checks to be told of together: the cases that fail, and checks of a rung that say the same."""
+    groups = defaultdict(list)
+    for check, verdict in results:
+        says = "" if check.rung == "correct" and verdict.status == "fail" else verdict.message
+        groups[check.rung, verdict.status, says].append((check, verdict))
+    return groups.values()
+
+
+def _failure(outcome, group, tree):
+    """What is wrong, in full for the first case that fails, and which other cases fail and pass."""
+    check, verdict = group[0]
+    failing_case = check.rung == "correct" and verdict.status == "fail"
     sentence, *quoted = verdict.message.split("\n")
-    say(f"{check.name}: {sentence}", MARKS[verdict.status][1], 6)
+    say(f"{check.name if failing_case else _names(group)}: {sentence}", MARKS[verdict.status][1], 6)
     for line in quoted:
         say(line, indent=8)
-    if verdict.status == "fail" and check.rung in ("correct", "moves") and outcome.part.file(tree).exists():
+    if verdict.status == "fail" and check.rung in ("correct", "moves") and outcome.loadable:
         again = command("check", outcome.part, tree, SEED=outcome.seed)
         say(f"seed {outcome.seed}: {again} replays it", "dim", 6)
-    printed = verdict.printed.rstrip().splitlines()
-    if printed:
-        say("your code printed:", "dim", 6)
-        say("\n".join(printed if verbose else printed[:PRINTED]), indent=8)
-        if len(printed) > PRINTED and not verbose:
-            say(f"and {len(printed) - PRINTED} more lines (ARGS=-v shows them)", "dim", 8)
+    if failing_case:
+        passing = [(c, v) for c, v in outcome.results if c.rung == "correct" and v.status == "pass"]
+        others = (("also fails", group[1:]), ("passes", passing))
+        if narrowed := "; ".join(f"{what}: {_cases(them)}" for what, them in others if them):
+            say(narrowed, indent=6)
+
+
+def _names(group):
+    first, *others = (check for check, _ in group)
+    return ", ".join([first.name, *(_short(check) for check in others)])
+
+
+def _cases(group):
+    more = [f"and {len(group) - NAMED} more"] if len(group) > NAMED else []
+    return ", ".join([_short(check) for check, _ in group[:NAMED]] + more)
+
+
+def _short(check):
+    return check.name.removeprefix(f"{check.rung} ")
+
+
+def _printed(outcome, verbose, alone):
+    """What the learner's code printed, once: in the first check that went wrong, or else in the first that passes."""
+    printing = [(check, verdict) for check, verdict in outcome.results if verdict.printed.strip()]
+    check, verdict = min(printing, key=lambda row: row[1].status not in WRONG, default=(None, None))
+    if check and (alone or verdict.status in WRONG):
+        lines = verdict.printed.rstrip().splitlines()
+        say(f"your code printed in {check.name}:", "dim", 6)
+        say("\n".join(lines if verbose else lines[:PRINTED]), indent=8)
+        if len(lines) > PRINTED and not verbose:
+            say(f"and {len(lines) - PRINTED} more lines (ARGS=-v shows them)", "dim", 8)
+
+
+def _next_step(outcome, tree):
+    """What a learner does now: the lesson where nothing is written yet, else the hints one by one, then the reference.
+
+    Empty where the message says what to do.
+    """
+    part, mine = outcome.part, outcome.part.file(tree)
+    if outcome.status not in ("fail", "todo") or tree != catalog.STAGES or not outcome.loadable:
+        return ""
+    with contextlib.suppress(files.CannotLay):
+        if outcome.status == "todo" and mine.read_bytes() == files.stub_of(part).encode():
+            return f"read {shown(part.lesson)}, then open {shown(mine)}"
+    if progress.hints_seen(part) < len(part.hints()):
+        return command("hint", part, tree)
+    return command("solution", part, tree) if part.file(catalog.SOLUTIONS).exists() else ""
 
 
 def _facts(check, verdict):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import select
+import signal
 import sys
 import termios
 import time
@@ -25,11 +26,15 @@ class Watch:
         self.part, self.seed = part, secrets.randbelow(10**6)
 
     def run(self) -> None:
-        warm.warm_up("interpret", "compile")
         graded, pressed = None, ""
         with keyboard() as key:
+            warm.warm_up("interpret", "compile")
+            say(f"{self.file()} is graded now, and again on every save")
+            self.keys()
             while pressed != "q":
                 if (saved := self.saved()) != graded:
+                    if graded and console.is_terminal:
+                        console.clear()
                     graded = saved  # before grading, so that a save in the meantime is seen
                     self.regrade()
                 pressed = key(PERIOD)
@@ -44,23 +49,27 @@ class Watch:
         except FileNotFoundError:
             return self.part.id, 0
 
+    def file(self) -> str:
+        return report.shown(self.part.file(catalog.STAGES))
+
+    def keys(self) -> None:
+        if sys.stdin.isatty():
+            say(KEYS, "dim")
+
     def regrade(self) -> None:
-        if console.is_terminal:
-            console.clear()
         outcome = cli.grade(self.part, catalog.STAGES, self.seed)
         if outcome.status == "pass":
             say("passes; n goes on to the next part", "green", 6)
         self.line()
 
     def line(self) -> None:
-        """How far one is, where one is, and the keys."""
+        """How far one is, what is waited for, and the keys."""
         state, parts = progress.load(), catalog.parts()
         done = sum(progress.standing(part, state) == "pass" for part in parts)
         filled = round(24 * done / len(parts))
         bar = f"{'█' * filled}{'░' * (24 - filled)}  {done} of {len(parts)}"
-        say(f"\n{bar}   {report.shown(self.part.file(catalog.STAGES))}", "bold")
-        if sys.stdin.isatty():
-            say(KEYS, "dim")
+        say(f"\n{bar}   waiting for a save of {self.file()}", "bold")
+        self.keys()
 
     def next(self) -> None:
         state = progress.load()
@@ -76,7 +85,7 @@ class Watch:
         cli.show_progress()
 
     def check_all(self) -> None:
-        outcomes = [cli.grade(part, catalog.STAGES, self.seed) for part in catalog.parts()]
+        outcomes = [cli.grade(part, catalog.STAGES, self.seed, alone=False) for part in catalog.parts()]
         report.summary(outcomes, catalog.STAGES)
         self.line()
 
@@ -130,10 +139,12 @@ class Keyboard:
 
 @contextlib.contextmanager
 def keyboard() -> Iterator[Keyboard]:
-    """A keyboard; the terminal is as before on every way out."""
+    """A keyboard; the terminal is as before on every way out, which no second signal cuts short."""
     key = Keyboard()
     key.raw()
     try:
         yield key
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         key.restore()

@@ -145,6 +145,4 @@ def keyboard() -> Iterator[Keyboard]:
     try:
         yield key
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         key.restore()

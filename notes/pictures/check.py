@@ -1,5 +1,6 @@
 """Draws check.svg: what `make check EX=1.1a` prints for a kernel with a wrong grid, and for the right one."""
 
+import io
 import os
 import re
 import subprocess
@@ -24,11 +25,12 @@ def printed(source: str) -> str:
         environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": "118", "WORKBOOK_STATE": tree}
         text = subprocess.run(command, capture_output=True, text=True, env=environment).stdout
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-ln-z]", "", text).replace(f" TREE={tree}", "")  # keeps colours only
-    return "\n".join(line for line in text.replace("\r", "\n").splitlines() if line.strip() and not re.search("[⠀-⣿]", line))
+    lines = text.replace("\r", "\n").splitlines()
+    return "\n".join(line for line in lines if line.strip() and not re.search("[⠀-⣿]", line))  # no spinner
 
 
 source = PART.file(catalog.SOLUTIONS).read_text()
-console = Console(record=True, width=118, file=open(os.devnull, "w"))
+console = Console(record=True, width=118, file=io.StringIO())
 for text in (printed(source.replace(*WRONG)), printed(source)):
     console.print("$ make check EX=1.1a", style="bold")
     console.print(Text.from_ansi(text))

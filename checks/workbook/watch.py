@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import select
-import signal
 import sys
 import termios
 import time
@@ -139,7 +138,7 @@ class Keyboard:
 
 @contextlib.contextmanager
 def keyboard() -> Iterator[Keyboard]:
-    """A keyboard; the terminal is as before on every way out, which no second signal cuts short."""
+    """A keyboard; the terminal is as before on every way out."""
     key = Keyboard()
     key.raw()
     try:

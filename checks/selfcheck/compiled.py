@@ -153,7 +153,7 @@ LISTING = """
 	cp.async.ca.shared.global [ %r7 + 0 ], [ %rd2 + 0 ], 0x4, %r8;
 	cp.async.commit_group;
 	st.shared.v2.b32 [ %r7 + 0 ], { %r5, %r6 };
-	.file	1 "/home/learner/k.py"
+	.file	1 "/learner/k.py"
 """
 
 

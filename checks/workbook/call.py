@@ -61,6 +61,9 @@ class Call:
             return Verdict("fail", f"returns {len(answer['results'])} tensors, expected {asked}")
         if facts.get("launches") == [] and self.output_bytes:
             return Verdict("fail", "no kernel is launched: the work is asked of a Triton kernel, not of torch")
+        for output, d in zip(self.exercise.outputs, answer["results"], strict=True):
+            if name := self._owner(d["offset"]):
+                return Verdict("fail", f"{output} lies in the memory of the input {name}, it is no new tensor")
         results = [buffers.view(self.arena, d) for d in answer["results"]]
         poison = [buffers.view(self.before, d) for d in answer["results"]]
         if found := oracle.disagree(self.exercise, self.case, self.inputs, results, poison):
@@ -80,9 +83,18 @@ class Call:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
             return False
 
+    def _owner(self, offset: int) -> str | None:
+        """The input, not to be changed in place, that holds a byte of the arena."""
+        for name, d in zip(self.exercise.argument_names, self.args, strict=True):
+            if isinstance(d, dict) and d["offset"] <= offset < d["offset"] + buffers.nbytes(d):
+                return None if name in self.exercise.mutates else name
+        return None
+
     def _strays(self, taken) -> str | None:
         """Every byte outside the allocations must be what the grader wrote; or the words for what was stored where."""
-        described = [(n, d) for n, d in zip(self.exercise.argument_names, self.args) if isinstance(d, dict)]
+        described = [
+            (n, d) for n, d in zip(self.exercise.argument_names, self.args, strict=True) if isinstance(d, dict)
+        ]
         allowed = taken + [(d["offset"], buffers.nbytes(d)) for n, d in described if n in self.exercise.mutates]
         at = 0
         for start, size in [*sorted(allowed), (len(self.arena), 0)]:

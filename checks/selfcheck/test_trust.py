@@ -1,0 +1,151 @@
+"""The grader believes its own buffers, not the worker: lies, stray stores, a server that dies."""
+
+import os
+import signal
+
+import pytest
+import torch
+from workbook import buffers, call, catalog, moves, warm
+from workbook.exercise import Moves, case
+
+PART = catalog.select("1.1a")[0]
+SOURCE = PART.file(catalog.SOLUTIONS).read_text()
+LIE = """
+import workbook.worker
+honest = workbook.worker.called
+def called(kit, entry, request):
+    answer = honest(kit, entry, request)
+    {lie}
+    return answer
+workbook.worker.called = called
+"""
+
+
+def verdict(grade, source, case_id="n=1025"):
+    return grade(PART, source).correct(PART.exercise.find(case_id))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        'answer["results"][0]["offset"] = 2**40',
+        'answer["results"][0]["offset"] = -4',
+        'answer["results"][0]["dtype"] = "Tensor"',
+        'answer["results"][0]["shape"] = [2**60]',
+        'answer["results"] = "all right"',
+        'answer["results"] = [None]',
+        'del answer["results"]',
+        'answer["taken"] = [[0, 2**26]]',  # would excuse stores anywhere
+        'answer["taken"] = [["0", None]]',
+        "answer = 7",
+        'answer = {"done": "passed"}',
+    ],
+)
+def test_a_lying_worker_fails(grade, lie):
+    assert verdict(grade, LIE.replace("{lie}", lie) + SOURCE).status == "fail"
+
+
+def test_the_input_is_no_result(grade):
+    said = verdict(grade, SOURCE.replace("    return out", "    return x"))
+    assert said.message == "sum lies in the memory of the input x, it is no new tensor"
+
+
+def test_the_answer_of_an_earlier_call_is_of_no_use(grade):
+    source = SOURCE.replace(
+        "    return out", "    kept.append(out.clone())\n    return kept[0] if n == len(kept[0]) else out"
+    )
+    grading = grade(PART, "kept = []\n" + source)
+    assert grading.correct(PART.exercise.find("n=1025")).status == "pass"
+    grading.seed += 1
+    assert grading.correct(PART.exercise.find("n=1025")).status == "fail"
+
+
+def test_a_store_behind_the_traces_back_is_seen(grade):
+    source = SOURCE.replace(
+        "    return out", "    import ctypes\n    ctypes.memset(out.data_ptr() + 4 * n, 1, 8)\n    return out"
+    )
+    assert verdict(grade, source).message == (
+        "stores out of bounds, 0 bytes past the end of what the function allocated: "
+        "a store without a mask, or a mask that is too wide"
+    )
+
+
+def test_stray_names_what_was_overrun():
+    x = {"offset": 1000, "shape": [10], "stride": [1], "dtype": "float32"}
+    assert call.stray(1008, [("x", x)], []) == "changes its input x, first at element 2 of its memory"
+    assert "stores out of bounds, 0 bytes past the end of its input x" in call.stray(1040, [("x", x)], [])
+    assert "stores out of bounds, 6 bytes past the end of what the function allocated" in call.stray(
+        2046, [("x", x)], [(2000, 40)]
+    )
+    assert "before its first tensor" in call.stray(0, [("x", x)], [])
+
+
+def test_a_dead_server_is_replaced(grade):
+    assert verdict(grade, SOURCE).status == "pass"
+    os.killpg(warm._server[1].pid, signal.SIGKILL)
+    warm._server[1].wait()
+    assert verdict(grade, SOURCE).status == "pass"
+
+
+def test_view_stays_in_the_arena():
+    arena = torch.zeros(1024, dtype=torch.uint8)
+    inside = {"offset": 1000, "shape": [3, 2], "stride": [2, 1], "dtype": "float32"}
+    assert buffers.view(arena, inside).shape == (3, 2)
+    for change in ({"offset": 1001}, {"offset": 1004}, {"offset": -8}, {"stride": [1000, 1]}):
+        with pytest.raises((ValueError, RuntimeError)):
+            buffers.view(arena, inside | change)
+
+
+def test_expanded_inputs_are_stored_once():
+    arena = torch.zeros(1 << 17, dtype=torch.uint8)
+    x = torch.arange(4.0)[:, None].expand(4, 3)
+    (d,) = buffers.Layout().place([x])
+    buffers.write(arena, [x], [d])
+    assert torch.equal(buffers.view(arena, d), x)
+    assert buffers.nbytes(d) == 16
+
+
+def test_heap_serves_and_counts():
+    arena = torch.zeros(1 << 18, dtype=torch.uint8)
+    with buffers.Heap(arena, 0, len(arena)) as heap:
+        inside = [torch.empty(5), torch.zeros(2, 3), torch.full_like(torch.empty(4), 7.0), torch.empty(3).new_ones(2)]
+        outside = torch.empty(5) + 1
+    assert all(arena.data_ptr() <= t.data_ptr() < arena.data_ptr() + len(arena) for t in inside)
+    assert [t.sum().item() for t in inside[1:]] == [0, 28, 2]
+    assert not arena.data_ptr() <= outside.data_ptr() < arena.data_ptr() + len(arena)
+    assert [op["name"] for op in heap.operations] == ["zeros", "full_like", "new_ones", "add"]
+    assert heap.elsewhere == outside.nbytes
+
+
+def test_what_moves_says():
+    line = {
+        "kernel": "k",
+        "line": 7,
+        "kind": "load",
+        "arg": "x_ptr",
+        "bytes": 4096,
+        "useful": 4096,
+        "sectors": 1024,
+        "times": 1,
+    }
+    answer = {
+        "facts": {"lines": [line], "launches": [{"kernel": "k"}]},
+        "operations": [{"name": "clone", "bytes": 2048}],
+        "taken": [(0, 100)],
+        "elsewhere": 28,
+    }
+    asked = Moves(case(n=1), bytes=lambda x: 4096)
+    complaints, figures = moves.judge(asked, [None], 100, answer)
+    assert complaints == [
+        "asks for 6,144 bytes, 1.5 times the 4,096 necessary: line 7 loads 4,096 of x_ptr, torch's clone moves 2,048",
+        "uses 12% of the 32-byte sectors it touches, at least 90% is asked; "
+        "worst is the load of x_ptr in line 7, which uses 12%",
+        "launches 2 kernels where 1 will do: k, torch's clone",
+        "allocates 28 bytes beyond its outputs, at most 0 is asked",
+    ]
+    assert figures["requested_bytes"] == 6144
+
+
+def test_unknown_parts_are_answered_with_the_nearest():
+    with pytest.raises(catalog.UnknownPart, match=r"there is no part '1.2z'; the nearest are 1.2a, 1.2b, 1.2c, 1.2d"):
+        catalog.select("1.2z")

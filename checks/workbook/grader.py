@@ -17,7 +17,7 @@ from .warm import Worker
 from .words import Verdict, told
 
 DEADLINE = {"import": 20.0, "interpret": 20.0, "gpu": 60.0, "compile": 90.0}  # seconds
-ARCHS = (80, 90)
+ARCHS = (80, 86, 90)  # A100; RTX 30, with the shared memory of RTX 40 and L4 too; H100
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_many_failing_cases_are_not_all_named(tree, capsys):
 def test_what_two_architectures_say_alike_is_said_once(tree, capsys):
     same = ladder.Verdict("fail", "no such operation\na_add.py:3: x")
     told = told_of(capsys, ("compiles sm_80", same), ("compiles sm_90", same))
-    assert "compiles sm_80, sm_86, sm_90: no such operation" in told and told.count("a_add.py:3") == 1
+    assert "compiles sm_80, sm_90: no such operation" in told and told.count("a_add.py:3") == 1
     told = told_of(capsys, ("compiles sm_80", same), ("compiles sm_90", ladder.Verdict("fail", "another")))
     assert "compiles sm_80: no such operation" in told and "compiles sm_90: another" in told
 

@@ -6,7 +6,6 @@ import torch
 
 FLOOR = {torch.float32: 1e-6, torch.float16: 5e-4, torch.bfloat16: 4e-3}
 CHUNK = 64  # elements of a row that are judged together, so that one wrong element cannot hide in a long row
-NAMES = ("finite", "NaN", "+inf", "-inf")
 
 
 @dataclass

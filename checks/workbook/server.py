@@ -13,12 +13,13 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 
 LIMIT = 1 << 16  # bytes of a request
 
 
 def serve(control: socket.socket, cache: str) -> None:
-    """Passes each request, {"mode": ..., "file": ...} and five file descriptors, on to the server of its mode.
+    """Passes each request, {"mode", "file", "layers", "to"} and five file descriptors, on to the server of its mode.
 
     A request without descriptors only warms that server up.
     """
@@ -54,13 +55,17 @@ def fork_server(mode: str, cache: str, inherited: list[socket.socket]) -> socket
         sock.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ["TRITON_INTERPRET"] = str(int(mode == "interpret"))
-    os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, mode)
-    serve_mode(mode, theirs)
+    os.environ["TRITON_CACHE_DIR"] = seed = os.path.join(cache, mode)
+    os.makedirs(seed)
+    serve_mode(mode, theirs, seed)
     os._exit(0)
 
 
-def serve_mode(mode: str, control: socket.socket) -> None:
-    """Forks a worker for every request; says its pid, then its exit status, on the pipe that came with it."""
+def serve_mode(mode: str, control: socket.socket, seed: str) -> None:
+    """Forks a worker for every request; says its pid, then its exit status, on the pipe that came with it.
+
+    seed: the folder in which Triton has cached what every worker needs; each gets a copy, so that none can spoil it.
+    """
     import triton  # noqa: F401
 
     from . import worker
@@ -75,25 +80,24 @@ def serve_mode(mode: str, control: socket.socket) -> None:
                 if not message:
                     return
                 channel, arena, log, crash, status = fds
+                scratch = tempfile.mkdtemp(prefix="worker-", dir=os.path.dirname(seed))
                 pid = os.fork()
                 if pid == 0:
-                    selector.close()
-                    control.close()
-                    os.close(status)
-                    worker.run(mode, json.loads(message), channel, arena, log, crash)
+                    worker.run(mode, json.loads(message), scratch, seed, channel, arena, log, crash)
                 with contextlib.suppress(BrokenPipeError):
                     os.write(status, f"{pid}\n".encode())
                 for fd in (channel, arena, log, crash):
                     os.close(fd)
-                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, status))
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, status, scratch))
             else:
-                pid, status = key.data
+                pid, status, scratch = key.data
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 with contextlib.suppress(BrokenPipeError):
                     os.write(status, f"{code}\n".encode())
                 os.close(status)
                 selector.unregister(key.fileobj)
                 os.close(key.fileobj)
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

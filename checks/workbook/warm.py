@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import re
+import secrets
+import select
 import shutil
 import signal
 import socket
@@ -13,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from . import sandbox
 
 ARENA = 64 << 20  # bytes of a CPU arena
 LIMIT = 200_000  # bytes a message
@@ -47,7 +51,9 @@ def _start() -> tuple[socket.socket, subprocess.Popen]:
         "TRITON_DEFAULT_FP_FUSION": "1",  # what it is anyway; 3.9 warns where it is not said
     }
     command = [sys.executable, "-m", "workbook.server", str(theirs.fileno()), tempfile.mkdtemp(prefix="workbook-")]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, start_new_session=True)
+    process = subprocess.Popen(
+        command, pass_fds=[theirs.fileno()], env=env, stdin=subprocess.DEVNULL, start_new_session=True
+    )
     theirs.close()
     return ours, process
 
@@ -73,16 +79,19 @@ class Worker:
         from . import buffers  # imports torch, for which the servers need not wait
 
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.file, self.log, self.read = file, os.memfd_create("log"), 0
+        self.mode, self.file, self.log, self.read = mode, file, os.memfd_create("log"), 0
         self.crash = os.memfd_create("crash")  # where Python writes its own last words
         fd = buffers.create(ARENA if mode == "interpret" else 1)
         self.arena = buffers.attach(fd)
-        self.status, status = os.pipe()
-        _request({"mode": mode, "file": str(file)}, [theirs.fileno(), fd, self.log, self.crash, status])
-        for used in (fd, status):
+        status, told = os.pipe()
+        self.status = os.fdopen(status)
+        self.to = secrets.token_hex(8)
+        request = {"mode": mode, "file": str(file), "layers": sandbox.layers(), "to": self.to}
+        _request(request, [theirs.fileno(), fd, self.log, self.crash, told])
+        for used in (fd, told):
             os.close(used)
         theirs.close()
-        self.pid = int(os.read(self.status, 16) or 0)
+        self.pid = int(self.status.readline() or 0)
         if self.pid:
             self.loaded = self._hear("loaded", deadline)
         else:
@@ -91,8 +100,9 @@ class Worker:
 
     def ask(self, do: str, deadline: float, **request) -> dict:
         """Sends a request and waits for its answer; after `deadline` seconds the worker is ended."""
+        self.to = secrets.token_hex(8)  # an answer that was sent before it was asked for does not know this
         try:
-            self.sock.send(json.dumps({"do": do, **request}).encode())
+            self.sock.send(json.dumps({"do": do, "to": self.to, **request}).encode())
         except OSError:
             pass  # it died; hearing says how
         return self._hear(do, deadline)
@@ -104,11 +114,15 @@ class Worker:
         return text
 
     def close(self) -> None:
+        """Ends the process and all that it has started."""
         self.sock.close()
-        with contextlib.suppress(ProcessLookupError):
-            if self.pid:
-                os.killpg(self.pid, signal.SIGKILL)
-        for fd in (self.status, self.log, self.crash):
+        if self.pid:
+            _signal(signal.SIGTERM, [self.pid])  # its watcher ends what is below it, then itself
+            if not select.select([self.status], [], [], 5)[0]:
+                sandbox.end(self.pid)
+                _signal(signal.SIGKILL, [self.pid])
+        self.status.close()
+        for fd in (self.log, self.crash):
             os.close(fd)
 
     def _hear(self, do, deadline):
@@ -116,23 +130,31 @@ class Worker:
         try:
             data = self.sock.recv(LIMIT)
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGUSR1)
-                time.sleep(0.2)
+            _signal(signal.SIGUSR1, sandbox.descendants(self.pid))
+            time.sleep(0.2)
             return _error("TimeOut", f"no answer within {deadline:g} s", self._stuck())
         except OSError:
             data = b""
         if not data:
-            code = int(os.read(self.status, 16) or 0)
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-            return _error("Died", f"the process {how} before it was done", self._stuck())
+            return _error("Died", f"the process {self._end()} before it was done", self._stuck())
         try:
             answer = json.loads(data)
+            if answer.pop("to") != self.to:
+                return _error("Nonsense", "the process answered before it was asked", None)
             if answer.get("done") == do or isinstance(answer.get("error", {}).get("message"), str):
                 return answer
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, AttributeError, KeyError, RecursionError):
             pass
         return _error("Nonsense", "the process answered something else than it was asked", None)
+
+    def _end(self):
+        """How it ended: its exit status is that of the submission's process, 128 and more for a signal."""
+        code = int(self.status.readline() or 0)
+        if code == sandbox.OVER_MEMORY:
+            return f"was ended for using more than {sandbox.MEMORY[self.mode] >> 30} GB of memory"
+        if 128 < code < 128 + signal.NSIG:
+            return f"was killed by {signal.Signals(code - 128).name}"
+        return f"ended with exit status {code}"
 
     def _stuck(self):
         """The line of the submission that Python was last seen in, from the traceback that faulthandler wrote."""
@@ -140,6 +162,12 @@ class Worker:
         last = text[max(text.rfind("Stack (most recent"), text.rfind("Current thread")) :]
         lines = re.findall(rf'File "{re.escape(str(self.file))}", line (\d+)', last)
         return int(lines[0]) if lines else None
+
+
+def _signal(number: int, pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _error(type_: str, message: str, line: int | None) -> dict:

@@ -3,21 +3,20 @@
 Whatever else it says explains a verdict; it never makes one.
 """
 
-import ctypes
 import faulthandler
 import importlib.util
 import json
 import os
 import re
-import resource
 import signal
 import socket
 import sys
 import traceback
 from types import SimpleNamespace
 
+from . import sandbox
+
 LIMIT = 150_000  # bytes a message: less than what a Unix socket takes whole
-PR_SET_PDEATHSIG = 1
 
 
 def prepare(mode: str) -> None:
@@ -32,35 +31,37 @@ def prepare(mode: str) -> None:
         codegen.warm_up()
 
 
-def run(mode: str, job: dict, channel: int, arena: int, log: int, crash: int) -> None:
+def run(mode: str, job: dict, scratch: str, seed: str, channel: int, arena: int, log: int, crash: int) -> None:
     """The life of a worker; never returns."""
-    os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.stdout.reconfigure(line_buffering=True)
-    faulthandler.enable(crash)
-    faulthandler.register(signal.SIGUSR1, crash, all_threads=False)  # the grader asks where a late worker is
     sock = socket.socket(fileno=channel)
     file = job["file"]
 
-    def say(**message):
-        data = json.dumps(message).encode()
+    def say(to, **message):
+        data = json.dumps({"to": to, **message}).encode()
         if len(data) > LIMIT:
-            data = json.dumps(
-                {"error": {"type": "TooMuch", "message": "the answer is too long", "line": None}}
-            ).encode()
+            error = {"type": "TooMuch", "message": "the answer is too long", "line": None}
+            data = json.dumps({"to": to, "error": error}).encode()
         sock.send(data)
 
+    try:
+        sandbox.enter(job["layers"], mode, file, scratch, seed, {channel, arena, log, crash})
+    except Exception as error:
+        say(job["to"], error={"type": "NoSandbox", "message": f"the sandbox does not stand: {error}", "line": None})
+        os._exit(1)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stdout.reconfigure(line_buffering=True)
+    faulthandler.enable(crash)
+    faulthandler.register(signal.SIGUSR1, crash, all_threads=False)  # the grader asks where a late worker is
     try:
         from . import buffers
 
         kit = {"interpret": Interpreter, "compile": Compiler, "gpu": Gpu}[mode](buffers, arena)
         module = load(file)
-        say(done="loaded")
+        say(job["to"], done="loaded")
     except BaseException as error:
-        say(error=describe(error, file))
+        say(job["to"], error=describe(error, file))
         os._exit(1)
     while data := sock.recv(LIMIT):
         request = json.loads(data)
@@ -68,9 +69,9 @@ def run(mode: str, job: dict, channel: int, arena: int, log: int, crash: int) ->
             entry = getattr(module, request["entry"], None)
             if not callable(entry):
                 raise MissingEntry(f"the file defines no function {request['entry']!r}")
-            say(done=request["do"], **getattr(kit, request["do"])(entry, request))
+            say(request["to"], done=request["do"], **getattr(kit, request["do"])(entry, request))
         except BaseException as error:
-            say(error=describe(error, file))
+            say(request["to"], error=describe(error, file))
     os._exit(0)
 
 

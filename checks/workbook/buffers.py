@@ -43,6 +43,11 @@ def view(arena: torch.Tensor, d: dict) -> torch.Tensor:
     return arena[d["offset"] : d["offset"] + size].view(dtype).as_strided(d["shape"], d["stride"])
 
 
+def raw(t: torch.Tensor) -> torch.Tensor:
+    """The bytes of a contiguous tensor."""
+    return t.reshape(-1).view(torch.uint8)
+
+
 def write(arena: torch.Tensor, arguments, described) -> None:
     """Copies the tensors among a call's arguments to their places; an expanded one is stored once."""
     for a, d in zip(arguments, described, strict=True):

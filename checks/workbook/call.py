@@ -5,7 +5,7 @@ import torch
 from . import buffers, compare, oracle
 from .exercise import Case
 from .warm import ARENA
-from .words import Verdict
+from .words import TORCH, Verdict
 
 CHUNK = 1 << 28  # bytes compared at a time
 REPEATS = 20  # runs on a GPU that must agree bit for bit with the first
@@ -60,7 +60,7 @@ class Call:
             asked = f"{len(self.promised)} ({', '.join(self.exercise.outputs)})"
             return Verdict("fail", f"returns {len(answer['results'])} tensors, expected {asked}")
         if facts.get("launches") == [] and self.output_bytes:
-            return Verdict("fail", "no kernel is launched: the work is asked of a Triton kernel, not of torch")
+            return Verdict("fail", f"no kernel is launched: {TORCH}")
         for output, d in zip(self.exercise.outputs, answer["results"], strict=True):
             if name := self._owner(d["offset"]):
                 return Verdict("fail", f"{output} lies in the memory of the input {name}, it is no new tensor")

@@ -1,6 +1,7 @@
 """Trusted: inputs, oracle, poison and guard bands, deadlines, verdict. Never imports a submission."""
 
 import os
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from . import buffers, devices, doctor, moves, targets, timing
+from . import buffers, ceilings, devices, doctor, moves, own, targets, timing
 from .call import Call
 from .catalog import Part
 from .exercise import Case, Moves
 from .warm import Worker
-from .words import Verdict, told
+from .words import TORCH, Verdict, told
 
 DEADLINE = {"import": 20.0, "interpret": 20.0, "gpu": 60.0, "compile": 90.0}  # seconds
 ARCHS = (80, 86, 90)  # A100; RTX 30, with the shared memory of RTX 40 and L4 too; H100
@@ -41,6 +42,7 @@ class Grading:
         """The ladder, in order."""
         for case in self.exercise.cases:
             yield Check("correct", f"correct {case.id}", lambda case=case: self._timed(self.correct, case))
+        yield Check("correct", "correct by its own kernels", lambda: self._timed(self.own))
         for arch in ARCHS:
             yield Check("compiles", f"compiles sm_{arch}", lambda arch=arch: self._timed(self.compiles, arch))
         if self.exercise.moves:
@@ -69,6 +71,29 @@ class Grading:
                 verdict.message = f"right on the CPU, wrong on the GPU: {verdict.message}"
         return verdict
 
+    def own(self) -> Verdict:
+        """The same file with its kernels emptied, which must come out wrong: torch in a kernel's place stays right."""
+        try:
+            text = own.emptied(self.file.read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError, RecursionError) as error:
+            return Verdict("fail", f"the file cannot be read: {error}")
+        moves = [self.exercise.moves.case] if self.exercise.moves else []
+        cases = {"interpret": [self.exercise.cases[0], *moves]}
+        if self.gpu:
+            cases["gpu"] = [self.exercise.cases[0], *(speed.case for speed in self.exercise.speed)]
+        with tempfile.TemporaryDirectory(prefix="workbook-") as tree:
+            file = self.part.file(Path(tree))
+            file.parent.mkdir(parents=True)
+            file.write_text(text, encoding="utf-8")
+            with Grading(self.part, Path(tree), self.seed) as without:
+                for mode, case in ((mode, case) for mode in cases for case in cases[mode]):
+                    verdict = without._judge(mode, case)
+                    if verdict.status == "pass":
+                        return Verdict(
+                            "fail", f"the result for {case.id} is right even with every kernel emptied: {TORCH}"
+                        )
+        return Verdict("pass")
+
     def compiles(self, arch: int) -> Verdict:
         """The first and the timed configurations, compiled for one architecture."""
         kernels = {}
@@ -82,7 +107,7 @@ class Grading:
             for kernel in answer["facts"]:
                 kernels[kernel["kernel"], case.id] = kernel
         if not kernels:
-            return Verdict("fail", "no kernel is launched: the work is asked of a Triton kernel, not of torch")
+            return Verdict("fail", f"no kernel is launched: {TORCH}")
         facts = {"kernels": list(kernels.values())}
         limit = devices.SHARED[arch]
         for kernel in facts["kernels"]:
@@ -113,6 +138,8 @@ class Grading:
 
     def worker(self, mode: str) -> Worker:
         if mode not in self.workers:
+            if mode == "gpu":
+                ceilings.anchor()  # while nothing of the submission runs
             self.workers[mode] = Worker(mode, self.file, DEADLINE["import"])
         return self.workers[mode]
 
@@ -136,9 +163,9 @@ class Grading:
         verdict.printed = printed
         return verdict
 
-    def inputs(self, case: Case, device: str = "cpu") -> list:
-        """The arguments of a case, the same at every call with one seed and device."""
-        torch.manual_seed(self.seed ^ zlib.crc32(case.id.encode()))
+    def inputs(self, case: Case, device: str = "cpu", salt: int = 0) -> list:
+        """The arguments of a case, the same at every call with one seed, device and salt."""
+        torch.manual_seed((self.seed ^ zlib.crc32(case.id.encode())) + salt)
         with torch.device(device):
             return list(self.exercise.inputs(**case.values))
 

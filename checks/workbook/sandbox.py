@@ -143,6 +143,11 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def submission(pid: int) -> list[int]:
+    """The processes below a watcher that run the submission's code: not the first of its namespace."""
+    return descendants(pid)[1 if "namespaces" in layers() else 0 :]
+
+
 def end(pid: int) -> None:
     """Kills all below a process, also what starts meanwhile."""
     for _ in range(1000):

@@ -113,6 +113,15 @@ class Worker:
         self.read = os.fstat(self.log).st_size
         return text
 
+    def freeze(self) -> int:
+        """Stops the submission's process, so that it does nothing behind the grader's back; how many others it has."""
+        self.frozen = sandbox.submission(self.pid)
+        _signal(signal.SIGSTOP, self.frozen)
+        return len(self.frozen) - 1
+
+    def thaw(self) -> None:
+        _signal(signal.SIGCONT, self.frozen)
+
     def close(self) -> None:
         """Ends the process and all that it has started."""
         self.sock.close()
@@ -130,7 +139,7 @@ class Worker:
         try:
             data = self.sock.recv(LIMIT)
         except TimeoutError:
-            _signal(signal.SIGUSR1, sandbox.descendants(self.pid))
+            _signal(signal.SIGUSR1, sandbox.submission(self.pid))
             time.sleep(0.2)
             return _error("TimeOut", f"no answer within {deadline:g} s", self._stuck())
         except OSError:

@@ -7,6 +7,8 @@ from pathlib import Path
 from .catalog import Part
 from .exercise import Exercise
 
+TORCH = "the work is asked of a Triton kernel of your own, not of torch"
+
 
 @dataclass
 class Verdict:

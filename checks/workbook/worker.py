@@ -150,8 +150,10 @@ class Gpu:
     def __init__(self, buffers, arena):
         import torch
 
+        from .allocator import Allocator
+
         torch.cuda.init()
-        self.torch, self.buffers, self.last = torch, buffers, None
+        self.torch, self.buffers, self.allocator = torch, buffers, Allocator()
 
     def run(self, entry, request):
         opened = self.buffers.DeviceArena(request["size"], request["arena"])
@@ -166,31 +168,39 @@ class Gpu:
             opened.close()
 
     def open(self, entry, request):
-        """Opens the arena of the timed calls."""
+        """Opens the arena of the timed calls: for each a slot of inputs and of places for its results."""
         self.opened = self.buffers.DeviceArena(request["size"], request["arena"])
+        arena = self.opened.tensor
+        self.calls = [
+            (arguments(self.buffers, arena, args), [self.buffers.view(arena, d) for d in results])
+            for args, results in request["slots"]
+        ]
         return {}
 
-    def time(self, entry, request):
-        """Times calls over several sets of inputs; ms by events, which the grader holds against its own clock."""
+    def go(self, entry, request):
+        """Calls the entry on one slot after the other; ms by events, which the grader holds against its own clock."""
         Event, arena = self.torch.cuda.Event, self.opened.tensor
-        sets = [arguments(self.buffers, arena, args) for args in request["sets"]]
         marks = [(Event(enable_timing=True), Event(enable_timing=True)) for _ in range(request["calls"])]
-        for i, (start, end) in enumerate(marks):
+        elsewhere, copied = [], False
+        for call, ((start, end), (args, places)) in enumerate(zip(marks, self.calls)):
+            self.allocator.offer(places)
             start.record()
-            self.last = entry(*sets[i % len(sets)])
+            results = entry(*args)
             end.record()
+            for output, (t, place) in enumerate(zip(several(results), places, strict=True)):
+                if t.data_ptr() == place.data_ptr():
+                    continue
+                if 0 <= t.data_ptr() - arena.data_ptr() < len(arena):
+                    elsewhere.append([call, output, self.buffers.describe(t.data_ptr() - arena.data_ptr(), t)])
+                else:
+                    place.copy_(t)
+                    copied = True
+        self.allocator.offer([])
         self.torch.cuda.synchronize()
-        return {"ms": [start.elapsed_time(end) for start, end in marks]}
-
-    def copy(self, entry, request):
-        """Copies the results of the last timed call into the arena, after the clock has stopped."""
-        heap = self.buffers.Heap(self.opened.tensor, *request["heap"])
-        results = [heap.place(t) for t in several(self.last)]
-        self.torch.cuda.synchronize()
-        self.last = None
-        return {"results": results, "taken": heap.taken}
+        return {"ms": [start.elapsed_time(end) for start, end in marks], "elsewhere": elsewhere, "copied": copied}
 
     def close(self, entry, request):
+        self.calls = None
         self.opened.close()
         return {}
 

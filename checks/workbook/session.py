@@ -1,0 +1,173 @@
+"""Trusted: the timed calls of one part. The grader writes fresh inputs, says "go", and looks at every result.
+
+What could be gained by, and what stands against it:
+
+- another clock: the grader's own runs from "go" to "done" over many calls, and the slower of the two counts
+- results from before: inputs are new in every call, and written while the worker is stopped and a copy at full rate
+  has shown that nothing of it still runs on the GPU
+- results from later: bytes of them are fetched at "done" and must be those that lie there in the end
+- results not made at all: each is held against the oracle, in memory filled with something else before
+"""
+
+import math
+import random
+import statistics
+import time
+
+import torch
+
+from . import buffers, ceilings, oracle
+from .words import Verdict
+
+BATCH_MS = 20.0  # time that the calls of one round take together, so that the grader's clock can judge them
+CALLS = (4, 128)  # fewest and most calls of a round
+ROOM = 16e9  # bytes of inputs and results of a round, at most
+GAP_MS = 0.02  # that the GPU idles at most between two calls, outside what events see
+HANDSHAKE_MS = 0.4  # that "go" and "done" take at most
+GLIMPSES, GLIMPSE = 8, 4096  # places of the results that are fetched at "done", bytes of each
+
+
+class Session:
+    """A context: opened, it holds inputs and results of many calls in one arena that the worker has opened too."""
+
+    def __init__(self, grading, speed):
+        self.grading, self.exercise, self.case = grading, grading.exercise, speed.case
+        self.inputs = grading.inputs(speed.case, "meta")
+        self.promised = oracle.promised(self.exercise, self.inputs)
+        self.size = sum(t.nbytes for t in [*self.inputs, *self.promised] if isinstance(t, torch.Tensor))
+        self.random, self.copied = random.SystemRandom(), False
+        self.arena = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.release()
+
+    def start(self) -> Verdict | None:
+        """Finds how many calls make a round; a Verdict where the entry fails."""
+        self._lay(CALLS[0])
+        self.fill()
+        for _ in range(2):  # the first compiles, and tunes
+            answer = self._go(CALLS[0])
+            if isinstance(answer, Verdict):
+                return answer
+        ms = statistics.median(answer)
+        free = torch.cuda.mem_get_info()[0]
+        most = min(CALLS[1], int(min(ROOM, free / 4) / max(1, self.size)))
+        # inputs that together exceed the L2 twice, so that no call finds its own in the cache
+        least = max(CALLS[0], math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / max(1, self.size)))
+        calls = max(least, min(most, math.ceil(BATCH_MS / max(1e-3, ms))))
+        self.release()
+        self._lay(calls)
+        idle = []
+        for _ in range(5):
+            self.grading.workers["gpu"].freeze()
+            wall, answer, _ = self._clocked(0)
+            if isinstance(answer, Verdict):
+                return answer
+            idle.append(wall)
+        self.handshake = min(HANDSHAKE_MS, statistics.median(idle))
+        return None
+
+    def round(self) -> tuple[float, float] | Verdict | None:
+        """Bytes a second of a copy, and milliseconds of a call; None where something else used the GPU meanwhile."""
+        worker = self.grading.workers["gpu"]
+        if others := worker.freeze():
+            worker.thaw()
+            return Verdict("fail", f"leaves {others} process{'es' * (others > 1)} running beside the timed calls")
+        before = ceilings.copy_rate()
+        self.fill()
+        ceilings.flush()
+        torch.cuda.synchronize()
+        wall, answer, glimpses = self._clocked(self.calls)
+        if isinstance(answer, Verdict):
+            return answer
+        after = ceilings.copy_rate()
+        if wrong := self._check(glimpses):
+            return wrong
+        if not (ceilings.idle(before) and ceilings.idle(after)):
+            return None
+        # a worker can tell any number of its own clock, but not make the grader's run slower
+        ms = max(statistics.median(answer), (wall - self.handshake) / self.calls - GAP_MS)
+        return (before + after) / 2, ms
+
+    def fill(self) -> None:
+        """Fresh inputs in every slot, and something in each place of a result that no result is."""
+        self.salts = [self.random.getrandbits(40) for _ in self.slots]
+        for salt, (args, results) in zip(self.salts, self.slots, strict=True):
+            buffers.write(self.arena.tensor, self.grading.inputs(self.case, "cuda", salt), args)
+            for place in self._views(results):
+                buffers.raw(place).random_() if place.nbytes < 1 << 20 else buffers.raw(place).fill_(salt % 251 + 1)
+        torch.cuda.synchronize()
+
+    def _lay(self, calls: int) -> None:
+        self.calls, layout = calls, buffers.Layout()
+        self.slots = [(layout.place(self.inputs), layout.place(self.promised)) for _ in range(calls)]
+        self.arena = buffers.DeviceArena(layout.at + buffers.GUARD)
+        self.opened = self._ask("open", slots=self.slots, size=len(self.arena.tensor), arena=self.arena.handle)
+
+    def release(self) -> None:
+        if self.arena:
+            if "gpu" in self.grading.workers:
+                self._ask("close")
+            self.arena.close()
+            self.arena = None
+
+    def _clocked(self, calls: int):
+        """Wakes the worker and has it call: milliseconds from "go" to "done", its answer, and a look at the results."""
+        worker = self.grading.workers["gpu"]
+        places = [self.random.choice(self._views(results)) for _, results in self.slots]
+        places = [buffers.raw(place) for place in self.random.sample(places, min(GLIMPSES, len(places)))]
+        chosen = [place[at : at + GLIMPSE] for place in places for at in [self._somewhere(place)]]
+        seen = [torch.empty(GLIMPSE, dtype=torch.uint8, pin_memory=True)[: len(place)] for place in chosen]
+        start = time.perf_counter()
+        worker.thaw()
+        answer = self._go(calls)
+        wall = (time.perf_counter() - start) * 1e3
+        for host, place in zip(seen, chosen, strict=True):
+            host.copy_(place, non_blocking=True)  # by the copy engine, which waits for no kernel
+        torch.cuda.synchronize()
+        return wall, answer, list(zip(seen, chosen, strict=True))
+
+    def _go(self, calls: int) -> list[float] | Verdict:
+        """Milliseconds of each call as the worker's events tell it; or a Verdict."""
+        answer = self.opened if "error" in self.opened else self._ask("go", calls=calls)
+        if "error" in answer:
+            return self.grading.told("gpu", answer["error"])
+        try:
+            events = [float(ms) for ms in answer["ms"]]
+            self.elsewhere = [(int(call), int(output), dict(d)) for call, output, d in answer["elsewhere"]]
+            self.copied = bool(answer["copied"])
+        except (KeyError, TypeError, ValueError):
+            events = []
+        if len(events) != calls or not all(ms >= 0 for ms in events):
+            return Verdict("fail", "the process told of other timed calls than it was asked to make")
+        return events
+
+    def _check(self, glimpses) -> Verdict | None:
+        """Every result of the round against the oracle; a Verdict where one is wrong."""
+        for host, place in glimpses:
+            if not torch.equal(host, place.cpu()):
+                return Verdict("fail", "in a timed call: the results still changed after the function had returned")
+        where = {(call, output): d for call, output, d in self.elsewhere}
+        for call, (salt, (_, results)) in enumerate(zip(self.salts, self.slots, strict=True)):
+            try:
+                views = [
+                    buffers.view(self.arena.tensor, where.get((call, output), d)) for output, d in enumerate(results)
+                ]
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+                return Verdict("fail", "the process told of results that do not lie in the grader's memory")
+            inputs = self.grading.inputs(self.case, "cuda", salt)
+            if found := oracle.disagree(self.exercise, self.case, inputs, views, views):
+                return Verdict("fail", f"in timed call {call + 1}: {found.message}")
+        return None
+
+    def _views(self, described):
+        return [buffers.view(self.arena.tensor, d) for d in described]
+
+    def _somewhere(self, place) -> int:
+        return self.random.randrange(max(1, len(place) - GLIMPSE + 1))
+
+    def _ask(self, do, **request):
+        return self.grading.ask("gpu", do, self.case, **request)

@@ -29,7 +29,7 @@ class Call:
         if self.device:
             self.arena, self.where = self.device.tensor, {"size": size, "arena": self.device.handle}
         else:
-            size = min(size, ARENA)
+            size = min(size, ARENA[mode])
             self.arena, self.where = grading.worker(mode).arena[:size], {}
         self.heap = [layout.at, size]
         self.arena.random_()

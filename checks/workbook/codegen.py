@@ -154,18 +154,20 @@ def facts(launch: Launch) -> dict:
     - instructions: how many of each kind that matters, such as {"ld.128": 4, "st.32": 8, "atomic": 1,
       "cp.async": 24, "mma": 64, "wgmma": 4, "tma": 3, "bar": 2}
     """
-    metadata, ptx = launch.kernel.metadata, launch.kernel.asm["ptx"]
+    return {"line": line_of_def(launch.kernel.src.fn), "grid": launch.grid, **figures(launch.kernel)}
+
+
+def figures(kernel: CompiledKernel) -> dict:
+    """The facts that follow from the compiled kernel alone."""
+    metadata, ptx = kernel.metadata, kernel.asm["ptx"]
     arch = metadata.target.arch
-    function = launch.kernel.src.fn
     access, instructions = read(ptx)
-    registers, stack, spills = resources(launch.kernel.asm["cubin"])
+    registers, stack, spills = resources(kernel.asm["cubin"])
     return {
-        "kernel": function.__name__,
-        "line": line_of_def(function),
-        "grid": launch.grid,
+        "kernel": metadata.name,
         "arch": arch,
         "registers": registers,
-        "shared": launch.shared,
+        "shared": metadata.shared,
         "limit": SHARED[arch],
         "spills": spills,
         "stack": stack,
@@ -175,6 +177,34 @@ def facts(launch: Launch) -> dict:
         "access": access,
         "instructions": instructions,
     }
+
+
+OPTIONS = "num_warps num_stages num_ctas maxnreg enable_fp_fusion launch_cooperative_grid launch_pdl".split()  # noqa: SIM905
+
+
+def options(launch: Launch) -> dict:
+    """The compiler's options of a launch, ready for JSON."""
+    return {name: getattr(launch.kernel.metadata, name) for name in OPTIONS if hasattr(launch.kernel.metadata, name)}
+
+
+def source(launch: Launch) -> tuple[str, bytes]:
+    """The first intermediate code that a kernel became, by the name of its stage: Gluon begins at ttgir."""
+    stage = next(stage for stage in ("ttir", "ttgir") if stage in launch.kernel.asm)
+    return stage, launch.kernel.asm[stage].encode()
+
+
+def again(text: bytes, stage: str, options: dict, arch: int) -> dict:
+    """The figures of intermediate code compiled for sm_`arch`. Raises what Triton raises."""
+    if stage not in ("ttir", "ttgir") or not options.keys() <= set(OPTIONS):
+        raise ValueError("no kernel that Triton made")
+    with (
+        tempfile.NamedTemporaryFile(suffix=f".{stage}") as file,
+        patch.object(triton.runtime.driver, "_active", Driver(TYPICAL[arch])),
+        patch.object(CompiledKernel, "_init_handles", lambda kernel: None),
+    ):
+        file.write(text)
+        file.flush()
+        return figures(triton.compile(file.name, target=GPUTarget("cuda", arch, 32), options=options))
 
 
 def line_of_def(function) -> int:

@@ -23,7 +23,7 @@ BATCH_MS = 20.0  # time that the calls of one round take together, so that the g
 CALLS = (4, 128)  # fewest and most calls of a round
 ROOM = 16e9  # bytes of inputs and results of a round, at most
 GAP_MS = 0.02  # that the GPU idles at most between two calls, outside what events see
-HANDSHAKE_MS = 0.4  # that "go" and "done" take at most
+HANDSHAKE_MS = 0.8  # that "go" and "done" take at most, and the GPU's turning from one process to the other
 GLIMPSES, GLIMPSE = 8, 4096  # places of the results that are fetched at "done", bytes of each
 
 
@@ -63,6 +63,8 @@ class Session:
         idle = []
         for _ in range(5):
             self.grading.workers["gpu"].freeze()
+            ceilings.flush()
+            torch.cuda.synchronize()
             wall, answer, _ = self._clocked(0)
             if isinstance(answer, Verdict):
                 return answer
@@ -146,10 +148,14 @@ class Session:
         return events
 
     def _check(self, glimpses) -> Verdict | None:
-        """Every result of the round against the oracle; a Verdict where one is wrong."""
+        """Every result of the round; a Verdict where one is wrong.
+
+        Those that a float32 reference nearly agrees with are right; the others, and one at random, meet the oracle.
+        """
         for host, place in glimpses:
             if not torch.equal(host, place.cpu()):
                 return Verdict("fail", "in a timed call: the results still changed after the function had returned")
+        judged = self.random.randrange(self.calls)
         where = {(call, output): d for call, output, d in self.elsewhere}
         for call, (salt, (_, results)) in enumerate(zip(self.salts, self.slots, strict=True)):
             try:
@@ -159,6 +165,8 @@ class Session:
             except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
                 return Verdict("fail", "the process told of results that do not lie in the grader's memory")
             inputs = self.grading.inputs(self.case, "cuda", salt)
+            if call != judged and oracle.near(self.exercise, inputs, views):
+                continue
             if found := oracle.disagree(self.exercise, self.case, inputs, views, views):
                 return Verdict("fail", f"in timed call {call + 1}: {found.message}")
         return None

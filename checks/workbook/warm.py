@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import sandbox
 
-ARENA = 64 << 20  # bytes of a CPU arena
+ARENA = {"interpret": 64 << 20, "compile": 8 << 20, "gpu": 1}  # bytes of the arena in main memory
 LIMIT = 200_000  # bytes a message
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # of the environment; whatever else is set there can neither help nor harm a submission
@@ -81,7 +81,7 @@ class Worker:
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.mode, self.file, self.log, self.read = mode, file, os.memfd_create("log"), 0
         self.crash = os.memfd_create("crash")  # where Python writes its own last words
-        fd = buffers.create(ARENA if mode == "interpret" else 1)
+        fd = buffers.create(ARENA[mode])
         self.arena = buffers.attach(fd)
         status, told = os.pipe()
         self.status = os.fdopen(status)
@@ -115,7 +115,7 @@ class Worker:
 
     def freeze(self) -> int:
         """Stops the submission's process, so that it does nothing behind the grader's back; how many others it has."""
-        self.frozen = sandbox.submission(self.pid)
+        self.frozen = self._submission()
         _signal(signal.SIGSTOP, self.frozen)
         return len(self.frozen) - 1
 
@@ -139,7 +139,7 @@ class Worker:
         try:
             data = self.sock.recv(LIMIT)
         except TimeoutError:
-            _signal(signal.SIGUSR1, sandbox.submission(self.pid))
+            _signal(signal.SIGUSR1, self._submission())
             time.sleep(0.2)
             return _error("TimeOut", f"no answer within {deadline:g} s", self._stuck())
         except OSError:
@@ -155,6 +155,9 @@ class Worker:
         except (ValueError, AttributeError, KeyError, RecursionError):
             pass
         return _error("Nonsense", "the process answered something else than it was asked", None)
+
+    def _submission(self):
+        return sandbox.submission(self.pid, "namespaces" in sandbox.layers())
 
     def _end(self):
         """How it ended: its exit status is that of the submission's process, 128 and more for a signal."""

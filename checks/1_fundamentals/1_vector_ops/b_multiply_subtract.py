@@ -39,7 +39,7 @@ exercise = Exercise(
     speed=[
         Speed(
             case(op="squared_difference", n=2**27, dtype=torch.bfloat16), bytes=three_vectors, target=0.90,
-            peers={"torch": reference, "compile": reference},
+            peers={"torch": reference, "torch.compile": reference},
         ),
     ],
     bugs=[

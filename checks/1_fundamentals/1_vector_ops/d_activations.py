@@ -47,7 +47,7 @@ exercise = Exercise(
     speed=[
         Speed(
             case(op="gelu", n=2**27, dtype=torch.bfloat16), bytes=two_vectors, target=0.65,
-            peers={"torch": reference, "compile": reference, "flag_gems": gems},
+            peers={"torch": reference, "torch.compile": reference, "flag_gems": gems},
         ),
     ],
     bugs=[

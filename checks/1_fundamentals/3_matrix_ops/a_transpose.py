@@ -40,7 +40,7 @@ def gems(x):
     return flag_gems.contiguous(x.t())
 
 
-peers = {"torch": laid_out_anew, "compile": laid_out_anew, "flag_gems": gems}
+peers = {"torch": laid_out_anew, "torch.compile": laid_out_anew, "flag_gems": gems}
 
 exercise = Exercise(
     entry="transpose",

@@ -1,0 +1,4 @@
+"""What a worker loads that has no submission: one that compiles again what another has told of."""
+
+
+def nothing(): ...

@@ -217,6 +217,23 @@ def new(
     say(f"next: write the kernel, then make check EX={id} TREE=solutions, then make stubs EX={id}")
 
 
+@app.command()
+def student(folder: Annotated[str, typer.Argument(metavar="DIR", help="new or empty")] = ""):
+    """Write the edition that a class gets: no solutions, no bugs and variants, every part a fresh stub."""
+    from .classroom import student as edition
+
+    if not folder:
+        stop("where to? For example: make student DIR=../class-edition")
+    try:
+        untracked = edition.write(Path(folder))
+    except edition.CannotWrite as error:
+        stop(str(error))
+    if untracked:
+        more = f", and {len(untracked) - 5} more" if len(untracked) > 5 else ""
+        say(f"left out, as git does not track them: {', '.join(untracked[:5])}{more}", "yellow")
+    say(f"{report.shown(Path(folder))} is the edition for a class; `make` in it lists what it can do")
+
+
 def give_hint(part: Part) -> None:
     hints, seen = part.hints(), progress.hints_seen(part)
     if not hints:

@@ -21,7 +21,7 @@ def explain(name, actual, expected, yardstick, promised, before, floors) -> Disa
     """None, or what is wrong with the output `name`.
 
     expected: the float64 oracle's result. yardstick: the oracle's on float32 inputs, in the output's dtype.
-    promised: a meta tensor of the shape and dtype. before: what lay in the output's memory before the call.
+    promised: a meta tensor of the shape and dtype. before: what lay in the output's memory before the call, or None.
     floors: least relative error allowed, by dtype, where a spec overrides FLOOR.
     """
     if tuple(actual.shape) != tuple(promised.shape):
@@ -93,7 +93,7 @@ def _far(actual, expected, limit):
 
 def _found(name, actual, expected, wrong, before, detail, first_of=None) -> Disagreement:
     where = wrong if first_of is None else first_of
-    stale = same_bytes(actual, before) & wrong
+    stale = wrong & (False if before is None else same_bytes(actual, before))
     if stale.any():
         # an element that was not written may be right by chance, or by what lay there: only wrong ones count
         where, detail = stale, f"{int(stale.sum()):,} of {actual.numel():,} elements were never written"

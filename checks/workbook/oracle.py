@@ -18,8 +18,9 @@ def promised(exercise: Exercise, inputs) -> list[torch.Tensor]:
     return several(exercise.reference(*copies(inputs, device="meta")))
 
 
-def disagree(exercise: Exercise, case: Case, inputs, results, poison) -> compare.Disagreement | None:
-    """None, or where results and oracle differ. poison: what lay in the results' memory before the call.
+def disagree(exercise: Exercise, case: Case, inputs, results, poison=None) -> compare.Disagreement | None:
+    """None, or where results and oracle differ. poison: what lay in the results' memory before the
+    call, where that is known.
 
     The oracle is the reference on float64 copies; its result on float32 copies, rounded to the output's dtype, is the
     yardstick of the error allowed. A case may have both made slice by slice.
@@ -29,10 +30,11 @@ def disagree(exercise: Exercise, case: Case, inputs, results, poison) -> compare
         exact = several(exercise.reference(*copies(some, dtype=torch.float64)))
         single = several(exercise.reference(*copies(some, dtype=torch.float32)))
         for name, actual, before, expected, yardstick, promise in zip(
-            exercise.outputs, results, poison, exact, single, wanted, strict=True
+            exercise.outputs, results, poison or [None] * len(results), exact, single, wanted, strict=True
         ):
             if actual.shape == promise.shape:
-                actual, before, promise = actual[place], before[place], promise[place]
+                actual, promise = actual[place], promise[place]
+                before = None if before is None else before[place]
             expected, yardstick = expected.to(actual.device), yardstick.to(actual.device, promise.dtype)
             if found := compare.explain(name, actual, expected, yardstick, promise, before, exercise.tolerance):
                 return found

@@ -22,8 +22,8 @@ from .words import Verdict
 BATCH_MS = 20.0  # time that the calls of one round take together, so that the grader's clock can judge them
 CALLS = (4, 128)  # fewest and most calls of a round
 ROOM = 16e9  # bytes of inputs and results of a round, at most
-GAP_MS = 0.02  # that the GPU idles at most between two calls, outside what events see
-HANDSHAKE_MS = 0.8  # that "go" and "done" take at most, and the GPU's turning from one process to the other
+GAP_MS = 0.01  # that the GPU idles at most between two calls, outside what events see
+OVERHEAD_MS = 1.2  # that a round takes at most beside its calls: the handshake, and the GPU's turning to the worker
 GLIMPSES, GLIMPSE = 8, 4096  # places of the results that are fetched at "done", bytes of each
 
 
@@ -60,38 +60,31 @@ class Session:
         calls = max(least, min(most, math.ceil(BATCH_MS / max(1e-3, ms))))
         self.release()
         self._lay(calls)
-        idle = []
+        overheads = []
         for _ in range(5):
-            self.grading.workers["gpu"].freeze()
-            ceilings.flush()
-            torch.cuda.synchronize()
-            wall, answer, _ = self._clocked(0)
-            if isinstance(answer, Verdict):
-                return answer
-            idle.append(wall)
-        self.handshake = min(HANDSHAKE_MS, statistics.median(idle))
+            result = self._clocked(1)
+            if isinstance(result, Verdict):
+                return result
+            wall, events, _ = result
+            overheads.append(wall - events[0])
+        self.overhead = min(OVERHEAD_MS, statistics.median(overheads))
         return None
 
     def round(self) -> tuple[float, float] | Verdict | None:
         """Bytes a second of a copy, and milliseconds of a call; None where something else used the GPU meanwhile."""
-        worker = self.grading.workers["gpu"]
-        if others := worker.freeze():
-            worker.thaw()
-            return Verdict("fail", f"leaves {others} process{'es' * (others > 1)} running beside the timed calls")
+        self.grading.workers["gpu"].freeze()
         before = ceilings.copy_rate()
-        self.fill()
-        ceilings.flush()
-        torch.cuda.synchronize()
-        wall, answer, glimpses = self._clocked(self.calls)
-        if isinstance(answer, Verdict):
-            return answer
+        result = self._clocked(self.calls)
+        if isinstance(result, Verdict):
+            return result
+        wall, events, glimpses = result
         after = ceilings.copy_rate()
         if wrong := self._check(glimpses):
             return wrong
         if not (ceilings.idle(before) and ceilings.idle(after)):
             return None
         # a worker can tell any number of its own clock, but not make the grader's run slower
-        ms = max(statistics.median(answer), (wall - self.handshake) / self.calls - GAP_MS)
+        ms = max(statistics.median(events), (wall - self.overhead) / self.calls - GAP_MS)
         return (before + after) / 2, ms
 
     def fill(self) -> None:
@@ -116,13 +109,17 @@ class Session:
             self.arena.close()
             self.arena = None
 
-    def _clocked(self, calls: int):
-        """Wakes the worker and has it call: milliseconds from "go" to "done", its answer, and a look at the results."""
+    def _clocked(self, calls: int) -> tuple[float, list[float], list] | Verdict:
+        """Fresh inputs, and calls on them: milliseconds from "go" to "done", by events, and glimpses of the results."""
         worker = self.grading.workers["gpu"]
+        others = worker.freeze()
+        self.fill()
+        ceilings.flush()
         places = [self.random.choice(self._views(results)) for _, results in self.slots]
         places = [buffers.raw(place) for place in self.random.sample(places, min(GLIMPSES, len(places)))]
         chosen = [place[at : at + GLIMPSE] for place in places for at in [self._somewhere(place)]]
         seen = [torch.empty(GLIMPSE, dtype=torch.uint8, pin_memory=True)[: len(place)] for place in chosen]
+        torch.cuda.synchronize()
         start = time.perf_counter()
         worker.thaw()
         answer = self._go(calls)
@@ -130,7 +127,9 @@ class Session:
         for host, place in zip(seen, chosen, strict=True):
             host.copy_(place, non_blocking=True)  # by the copy engine, which waits for no kernel
         torch.cuda.synchronize()
-        return wall, answer, list(zip(seen, chosen, strict=True))
+        if others:
+            return Verdict("fail", f"leaves {others} process{'es' * (others > 1)} running beside the timed calls")
+        return answer if isinstance(answer, Verdict) else (wall, answer, list(zip(seen, chosen, strict=True)))
 
     def _go(self, calls: int) -> list[float] | Verdict:
         """Milliseconds of each call as the worker's events tell it; or a Verdict."""
@@ -155,6 +154,10 @@ class Session:
         for host, place in glimpses:
             if not torch.equal(host, place.cpu()):
                 return Verdict("fail", "in a timed call: the results still changed after the function had returned")
+        if self.elsewhere and not self.exercise.mutates:
+            return Verdict(
+                "fail", "in a timed call: the results lie in the memory of the inputs"
+            )
         judged = self.random.randrange(self.calls)
         where = {(call, output): d for call, output, d in self.elsewhere}
         for call, (salt, (_, results)) in enumerate(zip(self.salts, self.slots, strict=True)):
@@ -167,7 +170,7 @@ class Session:
             inputs = self.grading.inputs(self.case, "cuda", salt)
             if call != judged and oracle.near(self.exercise, inputs, views):
                 continue
-            if found := oracle.disagree(self.exercise, self.case, inputs, views, views):
+            if found := oracle.disagree(self.exercise, self.case, inputs, views):
                 return Verdict("fail", f"in timed call {call + 1}: {found.message}")
         return None
 

@@ -29,6 +29,8 @@ def visible() -> list[str]:
     """The folders that a worker reads: the system's, Python's and its packages', never the workbook's own."""
     packages = [*site.getsitepackages(), site.getusersitepackages()]
     named = [p for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_HOME") for p in os.environ.get(name, "").split(":")]
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "gcc"), "gcc", "clang"))), "")
+    named.append(str(Path(os.path.realpath(compiler)).parents[1]) if compiler else "")  # Triton builds its launcher
     found = []
     for path in [*SYSTEM, sys.base_prefix, sys.prefix, *packages, *named]:
         for place in dict.fromkeys((path, os.path.realpath(path) if path else "")):

@@ -63,6 +63,10 @@ def _amiss(name: str, secret: str, file: str, address, mode: str) -> str:
             return "other processes are in sight"
     if subprocess.run([sys.executable, "-c", "import json"], capture_output=True).returncode:
         return "Python does not start"
+    if (compiler := shutil.which(os.environ.get("CC", "gcc"))) and subprocess.run(
+        [compiler, "-E", "-x", "c", "/dev/null"], capture_output=True
+    ).returncode:
+        return "the C compiler does not run"
     if mode == "gpu":
         driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
         if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:

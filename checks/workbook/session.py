@@ -2,7 +2,7 @@
 
 What could be gained by, and what stands against it:
 
-- another clock: the grader's own runs from "go" to "done" over many calls, and the slower of the two counts
+- another clock: the grader's own runs from "go" to "done" over many calls, and the two must agree
 - results from before: inputs are new in every call, and written while the worker is stopped and a copy at full rate
   has shown that nothing of it still runs on the GPU
 - results from later: bytes of them are fetched at "done" and must be those that lie there in the end
@@ -13,6 +13,7 @@ import math
 import random
 import statistics
 import time
+from dataclasses import dataclass
 
 import torch
 
@@ -24,7 +25,26 @@ CALLS = (4, 128)  # fewest and most calls of a round
 ROOM = 16e9  # bytes of inputs and results of a round, at most
 GAP_MS = 0.01  # that the GPU idles at most between two calls, outside what events see
 OVERHEAD_MS = 1.2  # that a round takes at most beside its calls: the handshake, and the GPU's turning to the worker
+AGREE = 1.05  # times the events' time, and the two clocks still agree
 GLIMPSES, GLIMPSE = 8, 4096  # places of the results that are fetched at "done", bytes of each
+
+
+@dataclass
+class Round:
+    """copy: bytes a second. events, clock: milliseconds of a call by the worker's events and by the grader's clock."""
+
+    copy: float
+    events: float
+    clock: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two clocks do; a worker can tell any number of its own, but not make the grader's run slower."""
+        return self.clock <= AGREE * self.events
+
+    @property
+    def ms(self) -> float:
+        return max(self.events, self.clock)
 
 
 class Session:
@@ -46,20 +66,17 @@ class Session:
 
     def start(self) -> Verdict | None:
         """Finds how many calls make a round; a Verdict where the entry fails."""
-        self._lay(CALLS[0])
-        self.fill()
+        # inputs that together exceed the L2 twice, so that no call finds its own in the cache
+        least = max(CALLS[0], math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / max(1, self.size)))
+        most = int(min(ROOM, torch.cuda.mem_get_info()[0] / 4) / max(1, self.size))
+        self._lay(max(least, min(CALLS[1], most)))
+        self.fill(CALLS[0])
         for _ in range(2):  # the first compiles, and tunes
             answer = self._go(CALLS[0])
             if isinstance(answer, Verdict):
                 return answer
         ms = statistics.median(answer)
-        free = torch.cuda.mem_get_info()[0]
-        most = min(CALLS[1], int(min(ROOM, free / 4) / max(1, self.size)))
-        # inputs that together exceed the L2 twice, so that no call finds its own in the cache
-        least = max(CALLS[0], math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / max(1, self.size)))
-        calls = max(least, min(most, math.ceil(BATCH_MS / max(1e-3, ms))))
-        self.release()
-        self._lay(calls)
+        self.calls = max(least, min(len(self.slots), math.ceil(BATCH_MS / max(1e-3, ms))))
         overheads = []
         for _ in range(5):
             result = self._clocked(1)
@@ -70,8 +87,8 @@ class Session:
         self.overhead = min(OVERHEAD_MS, statistics.median(overheads))
         return None
 
-    def round(self) -> tuple[float, float] | Verdict | None:
-        """Bytes a second of a copy, and milliseconds of a call; None where something else used the GPU meanwhile."""
+    def round(self) -> Round | Verdict | None:
+        """A round of calls, all right; None where something else used the GPU meanwhile."""
         self.grading.workers["gpu"].freeze()
         before = ceilings.copy_rate()
         result = self._clocked(self.calls)
@@ -83,21 +100,19 @@ class Session:
             return wrong
         if not (ceilings.idle(before) and ceilings.idle(after)):
             return None
-        # a worker can tell any number of its own clock, but not make the grader's run slower
-        ms = max(statistics.median(events), (wall - self.overhead) / self.calls - GAP_MS)
-        return (before + after) / 2, ms
+        return Round((before + after) / 2, statistics.median(events), (wall - self.overhead) / self.calls - GAP_MS)
 
-    def fill(self) -> None:
-        """Fresh inputs in every slot, and something in each place of a result that no result is."""
-        self.salts = [self.random.getrandbits(40) for _ in self.slots]
-        for salt, (args, results) in zip(self.salts, self.slots, strict=True):
+    def fill(self, calls: int) -> None:
+        """Fresh inputs for as many calls, and something in each place of a result that no result is."""
+        self.salts = [self.random.getrandbits(40) for _ in range(calls)]
+        for salt, (args, results) in zip(self.salts, self.slots, strict=False):
             buffers.write(self.arena.tensor, self.grading.inputs(self.case, "cuda", salt), args)
             for place in self._views(results):
                 buffers.raw(place).random_() if place.nbytes < 1 << 20 else buffers.raw(place).fill_(salt % 251 + 1)
         torch.cuda.synchronize()
 
     def _lay(self, calls: int) -> None:
-        self.calls, layout = calls, buffers.Layout()
+        layout = buffers.Layout()
         self.slots = [(layout.place(self.inputs), layout.place(self.promised)) for _ in range(calls)]
         self.arena = buffers.DeviceArena(layout.at + buffers.GUARD)
         self.opened = self._ask("open", slots=self.slots, size=len(self.arena.tensor), arena=self.arena.handle)
@@ -113,9 +128,9 @@ class Session:
         """Fresh inputs, and calls on them: milliseconds from "go" to "done", by events, and glimpses of the results."""
         worker = self.grading.workers["gpu"]
         others = worker.freeze()
-        self.fill()
+        self.fill(calls)
         ceilings.flush()
-        places = [self.random.choice(self._views(results)) for _, results in self.slots]
+        places = [self.random.choice(self._views(results)) for _, results in self.slots[:calls]]
         places = [buffers.raw(place) for place in self.random.sample(places, min(GLIMPSES, len(places)))]
         chosen = [place[at : at + GLIMPSE] for place in places for at in [self._somewhere(place)]]
         seen = [torch.empty(GLIMPSE, dtype=torch.uint8, pin_memory=True)[: len(place)] for place in chosen]
@@ -155,12 +170,10 @@ class Session:
             if not torch.equal(host, place.cpu()):
                 return Verdict("fail", "in a timed call: the results still changed after the function had returned")
         if self.elsewhere and not self.exercise.mutates:
-            return Verdict(
-                "fail", "in a timed call: the results lie in the memory of the inputs"
-            )
-        judged = self.random.randrange(self.calls)
+            return Verdict("fail", "in a timed call: the results lie in the memory of the inputs")
+        judged = self.random.randrange(len(self.salts))
         where = {(call, output): d for call, output, d in self.elsewhere}
-        for call, (salt, (_, results)) in enumerate(zip(self.salts, self.slots, strict=True)):
+        for call, (salt, (_, results)) in enumerate(zip(self.salts, self.slots, strict=False)):
             try:
                 views = [
                     buffers.view(self.arena.tensor, where.get((call, output), d)) for output, d in enumerate(results)

@@ -14,7 +14,7 @@ endif
 WORKBOOK := @$(RUN) -m workbook
 ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-.PHONY: help check next watch progress hint reset solution doctor new stubs test
+.PHONY: help check next watch progress hint reset solution doctor grade student new stubs test
 .DEFAULT_GOAL := help
 
 help:                  ## this list
@@ -50,6 +50,13 @@ solution: $(READY)     ## what the reference does otherwise; EX=1.1a
 
 doctor: $(READY)       ## what can be graded on this machine
 	$(WORKBOOK) doctor
+
+grade: $(READY)        ## grade a class; SUBMISSIONS=dir OUT=dir, EX=1.1 a part of it, RUBRIC=file
+	$(WORKBOOK) grade $(if $(SUBMISSIONS),'$(SUBMISSIONS)') $(if $(OUT),'$(OUT)') $(if $(EX),--id $(EX)) \
+	  $(if $(RUBRIC),--rubric '$(RUBRIC)') $(ARGS)
+
+student: $(READY)      ## the edition without solutions, bugs and variants; DIR=../class
+	$(WORKBOOK) student $(if $(DIR),'$(DIR)') $(ARGS)
 
 new: $(READY)          ## lay the files of a new part; EX=2.1c NAME=split_k
 	$(WORKBOOK) new $(EX) $(if $(NAME),--name $(NAME)) $(ARGS)

@@ -217,6 +217,36 @@ def new(
     say(f"next: write the kernel, then make check EX={id} TREE=solutions, then make stubs EX={id}")
 
 
+@app.command(name="grade")
+def grade_class(
+    folder: Annotated[Path | None, typer.Argument(metavar="SUBMISSIONS", help="a folder or a zip each")] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="the folder of their results")] = None,
+    id: Annotated[str, typer.Option("--id", parser=str.lower, help="only this part, exercise or stage")] = "",
+    rubric: Annotated[Path | None, typer.Option(help="TOML; checks/rubric.toml if none is named")] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="submissions at a time; 0 chooses")] = 0,
+    without_sandbox: Annotated[bool, typer.Option("--without-sandbox", help="though nothing contains them")] = False,
+):
+    """Grade a class: a truthful result for each submission, a page and a table."""
+    from . import sandbox
+    from .classroom import grading, show
+    from .classroom.rubric import DEFAULT, BadRubric, load
+
+    if not (folder and out):
+        stop("for example: make grade SUBMISSIONS=submissions OUT=results")
+    if (missing := sandbox.missing()) and not without_sandbox:
+        stop(f"{missing}; ARGS=--without-sandbox grades all the same, on a machine that may be lost")
+    try:
+        work = grading.Class(folder, out, select(id), load(rubric or DEFAULT), jobs)
+        found = show.graded(work)
+    except (grading.CannotGrade, BadRubric) as error:
+        stop(str(error))
+    except KeyboardInterrupt:
+        stop("stopped; the same command goes on with those that have no result yet")
+    show.summary(work, found)
+    if any(result["status"] != "graded" for result in found):
+        raise typer.Exit(1)
+
+
 @app.command()
 def student(folder: Annotated[str, typer.Argument(metavar="DIR", help="new or empty")] = ""):
     """Write the edition that a class gets: no solutions, no bugs and variants, every part a fresh stub."""

@@ -1,0 +1,1 @@
+"""A class: submissions graded, the page about them, and the edition that a class gets."""

@@ -90,5 +90,5 @@ def _at(file: Path, line: int | None) -> str:
     try:
         text = file.read_text(encoding="utf-8").splitlines()[line - 1].strip()
     except (OSError, UnicodeDecodeError, IndexError):
-        text = ""
+        return ""
     return f"\n{file.name}:{line}: {text}"

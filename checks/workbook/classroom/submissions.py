@@ -57,7 +57,7 @@ def find(folder: Path) -> list[Submission]:
 
 def fit(name: str) -> str:
     """A name without what has a meaning to a file system, a terminal or a spreadsheet."""
-    return re.sub(r"[^\w .,@+-]", "_", name.strip())[:80].strip(". -+=@") or "unnamed"
+    return re.sub(r"[^\w .,@+-]", "_", name.strip())[:80].strip("_. -+=@") or "unnamed"
 
 
 def read(submission: Submission, wanted: list[str]) -> None:

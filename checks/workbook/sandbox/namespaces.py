@@ -48,7 +48,7 @@ def _check(result: int, what: str) -> None:
 
 def unshare(uid: int, gid: int) -> None:
     """New namespaces. Root needs no user namespace, and its workers get a user id of their own instead."""
-    flags = NEWNS | NEWPID | NEWNET | NEWIPC | NEWUTS
+    flags = NEWPID | NEWNET | NEWIPC | NEWUTS
     _check(libc.unshare(flags | (NEWUSER if uid else 0)), "new namespaces")
     if uid:
         Path("/proc/self/setgroups").write_text("deny")
@@ -89,7 +89,11 @@ def _read_only(target: str) -> None:
 
 
 def build_root(base: str, file: str, seed: str, gpu: bool) -> None:
-    """A root with nothing in it but what a worker needs, on a folder that is hidden by it."""
+    """A root with nothing in it but what a worker needs, on a folder that is hidden by it.
+
+    In a mount namespace of this process alone: the watcher outside keeps its own, or it would lose sight of /proc.
+    """
+    _check(libc.unshare(NEWNS), "a new mount namespace")
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=16m,mode=755")
     for folder, size in (("/tmp", SCRATCH_BYTES), ("/dev/shm", SCRATCH_BYTES)):

@@ -62,9 +62,9 @@ def run(*words: str, answer: str = "") -> tuple[int, str]:
 def test_a_stub_is_told_where_to_begin_and_nothing_above_it_is_climbed(tree):
     status, told = run("check", "1.1a")
     assert status == 1
-    assert re.search(r"1\.1a  Vector add +○ correct 0/9 +· compiles  · moves  · fast", told)
+    assert re.search(r"1\.1a  Vector add +○ correct 0/10 +· compiles  · moves  · fast", told)
     assert "begin with blank 1" in told and 'a_add.py:17: tl.static_assert(False, "TODO 1.1a, blank 1")' in told
-    assert "8 more cases not run" in told and "seed" not in told
+    assert "9 more cases not run" in told and "seed" not in told
     assert f"next: read {PART.lesson}, then open {PART.file(tree)}" in told
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_file_is_told_the_case_the_seed_and_what_it_printed(tree, tmp_pa
     put(tree, WRONG)
     status, told = run("check", "--seed", "7", "--json", str(tmp_path / "out.json"))
     assert status == 1
-    assert re.search(r"correct n=1025: .*sum\[\d+\] is", told) and "✘ correct 1/8" in told
+    assert re.search(r"correct n=1025: .*sum\[\d+\] is", told) and "✘ correct 1/9" in told
     assert "seed 7: make check EX=1.1a SEED=7 replays it" in told
     assert "also fails: n=1, n=1023, n=1024, n=8191, n=3001,fp16, n=4096,bf16; passes: n=0\n" in told
     assert told.count("your code printed in correct n=1025:\n        from my own code\n") == 1
@@ -98,7 +98,7 @@ def test_a_wrong_file_is_told_the_case_the_seed_and_what_it_printed(tree, tmp_pa
 def test_a_file_that_cannot_be_loaded_gets_its_message_and_no_more(tree, text, words):
     put(tree, text)
     told = run("check", "1.1a")[1]
-    assert words in told and "8 more cases not run" in told
+    assert words in told and "9 more cases not run" in told
     for needless in ("next:", "seed", "also fails", "passes:"):
         assert needless not in told
 
@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_loaded_gets_its_message_and_no_more(tree, text, w
 def test_after_a_case_that_is_costly_no_other_is_run(tree):
     put(tree, SOLUTION.replace("    out = torch.empty_like(x)", "    import os; os._exit(3)"))
     told = run("check", "1.1a")[1]
-    assert "correct n=1025: the process ended with exit status 3" in told and "8 more cases not run" in told
+    assert "correct n=1025: the process ended with exit status 3" in told and "9 more cases not run" in told
     for message in ("no answer within 20 s", "right on the CPU, wrong on the GPU: no answer within 60 s"):
         assert ladder.ends(ladder.Verdict("fail", message))
     assert not ladder.ends(ladder.Verdict("fail", "1 of 3 elements are wrong"))

@@ -86,7 +86,7 @@ def line_of(text, source=SOURCE):
         pytest.param(
             [(BODY, "return x + y")],
             "fail",
-            "no kernel is launched: the work is asked of a Triton kernel, not of torch",
+            "no kernel is launched: the work is asked of a Triton kernel of your own, not of torch",
             id="torch instead of a kernel",
         ),
         pytest.param(

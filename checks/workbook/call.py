@@ -14,12 +14,12 @@ REPEATS = 20  # runs on a GPU that must agree bit for bit with the first
 class Call:
     """Inputs laid out between guard bands in an arena of random bytes; a context, because a GPU arena must be freed.
 
-    grading: the part's Grading, whose worker runs the entry. mode: interpret or gpu.
+    grading: the part's Grading, whose worker runs the entry. mode: interpret or gpu. salt: for other inputs.
     """
 
-    def __init__(self, grading, mode: str, case: Case):
+    def __init__(self, grading, mode: str, case: Case, salt: int = 0):
         self.grading, self.exercise, self.mode, self.case = grading, grading.exercise, mode, case
-        self.inputs = grading.inputs(case, "cuda" if case.needs_gb else "cpu")
+        self.inputs = grading.inputs(case, "cuda" if case.needs_gb else "cpu", salt)
         self.promised = oracle.promised(self.exercise, self.inputs)
         self.output_bytes = sum(t.nbytes for t in self.promised)
         layout = buffers.Layout()

@@ -14,7 +14,7 @@ endif
 WORKBOOK := @$(RUN) -m workbook
 ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-.PHONY: help check next watch progress hint reset solution doctor grade student new stubs test
+.PHONY: help check next watch progress hint reset solution doctor grade student new stubs test figures
 .DEFAULT_GOAL := help
 
 help:                  ## this list
@@ -69,6 +69,10 @@ test: $(READY)         ## the workbook's own tests
 	@$(RUN) -m ruff format --check .
 	$(WORKBOOK) stubs --check
 	@$(RUN) -m pytest checks/selfcheck -n 2 --dist worksteal
+
+figures: $(READY)      ## how far the graders can be trusted, counted; OUT=file.json
+	@$(RUN) -m pytest checks/selfcheck -n 2 --dist worksteal --repeats 5 $(if $(OUT),--figures '$(OUT)') \
+	  -k 'test_solution or test_blank or test_bug or test_variant or test_exploit or test_defence or test_hostile' $(ARGS)
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

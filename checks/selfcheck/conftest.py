@@ -1,10 +1,11 @@
 """Fixtures of the workbook's own tests, and the counts they end with."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
-from workbook import catalog
+from workbook import catalog, doctor, sandbox
 from workbook.grader import Grading
 
 
@@ -34,19 +35,47 @@ def measured():
     return [json.loads(file.read_text()) for file in sorted(catalog.MEASURED.glob("*.json"))]
 
 
-def pytest_terminal_summary(terminalreporter):
+@pytest.fixture(scope="session")
+def repeats(pytestconfig) -> int:
+    """How often each variant is graded, each time on other inputs."""
+    return pytestconfig.getoption("--repeats")
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("selfcheck")
+    group.addoption("--repeats", type=int, default=1, help="grade each variant as often, on other inputs")
+    group.addoption("--figures", metavar="FILE", help="write the counts as JSON, for checks/measured/grading/")
+
+
+COUNTED = {
+    "test_solution": "solutions pass",
+    "test_blank": "blanks fail with their TODO",
+    "test_bug": "planted bugs caught",
+    "test_variant": "variants pass",
+    "test_exploit": "exploits caught that fool a naive grader",
+    "test_defence": "defences let an exploit through when they are off",
+    "test_hostile": "hostile submissions survived",
+}
+
+
+def pytest_terminal_summary(terminalreporter, config):
     def count(status, test):
         return sum(f"::{test}[" in r.nodeid for r in terminalreporter.stats.get(status, []) if r.when == "call")
 
-    if not count("passed", "test_solution"):
+    found = {test: (count("passed", test), count("failed", test)) for test in COUNTED}
+    found = {test: (passed, passed + failed) for test, (passed, failed) in found.items() if passed + failed}
+    if len(found) < 2:
         return
-    cases = sum(len(part.exercise.cases) for part in catalog.parts())
     terminalreporter.section("the workbook")
-    for words, test in (
-        (f"solutions pass (with {cases} cases)", "test_solution"),
-        ("blanks fail with their TODO", "test_blank"),
-        ("planted bugs caught", "test_bug"),
-        ("variants pass", "test_variant"),
-    ):
-        passed = count("passed", test)
-        terminalreporter.write_line(f"{passed} of {passed + count('failed', test)} {words}")
+    for test, (passed, of) in found.items():
+        terminalreporter.write_line(f"{passed} of {of} {COUNTED[test]}")
+    if file := config.getoption("--figures"):
+        figures = {COUNTED[test]: {"passed": passed, "of": of} for test, (passed, of) in found.items()}
+        if honest := figures.get(COUNTED["test_variant"]):
+            honest["repeats"] = config.getoption("--repeats")
+            # the rule of three: with no rejection in n gradings, the rate is below 3/n at 95% confidence
+            gradings = honest["of"] * honest["repeats"]
+            honest["false rejects at most"] = round(3 / gradings, 4) if honest["passed"] == honest["of"] else None
+        card = doctor.gpu()
+        about = {"device": card["name"] if card else "CPU", "date": date.today().isoformat(), **doctor.versions()}
+        Path(file).write_text(json.dumps({**about, "layers": sandbox.layers(), "figures": figures}, indent=1) + "\n")

@@ -24,10 +24,11 @@ def submission(name: str) -> tuple[catalog.Part, str]:
 
 
 def caught(grading, name: str) -> str:
-    """Status of the check that an exploit says it is caught by, after the cases before it; or that there is none."""
+    """Status of the check that catches an exploit, after the cases before it that the CPU grades; or that it is none."""
+    exploit = header(EXPLOITS[name])
     for check in grading.checks():
-        if check.name == name:
+        if check.name == exploit["caught"]:
             return check.run().status
-        if check.rung == "correct":
+        if check.rung == "correct" and not exploit["needs"]:
             check.run()
     return "no such check"

@@ -139,7 +139,8 @@ def test_without_git_what_lies_there_is_copied(tmp_path, monkeypatch):
 
 def test_the_makefile_offers_nothing_that_the_edition_lacks(edition):
     makefile = (edition / "Makefile").read_text()
-    assert re.findall(r"^(new|stubs|test|grade|student)\b", makefile, re.M) == []
+    assert re.findall(r"^(new|stubs|test|figures|grade|student)\b", makefile, re.M) == []
+    assert "selfcheck" not in makefile
     told = subprocess.run(["make", "-C", str(edition), "VENV=", "test"], capture_output=True, text=True)
     assert told.returncode == 2 and "No rule to make target 'test'" in told.stderr
     assert "make check " in subprocess.run(["make", "-C", str(edition)], capture_output=True, text=True).stdout

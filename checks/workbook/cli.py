@@ -273,7 +273,7 @@ def give_hint(part: Part) -> None:
     say(f"hint {number + 1} of {len(hints)} for {part.id} {part.title}", "bold")
     report.markdown(hints[number])
     progress.update(part, hints=number + 1)
-    if number + 1 == len(hints):
+    if number + 1 == len(hints) and part.file(catalog.SOLUTIONS).exists():
         say(f"that was the last; make solution EX={part.id} shows the reference", "dim")
 
 

@@ -10,6 +10,8 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+from . import sandbox
+
 PYTHON = (3, 10)
 NEEDED = {"torch": ((2, 11), None), "triton": ((3, 6), (3, 9)), "numpy": ((1, 26), None)}  # oldest, newest tested
 FIX = "`make` sets up an environment of its own, or `pip install -e '.[pinned]'`"
@@ -89,6 +91,8 @@ def rows(root: Path) -> list[tuple[str, str, str, str]]:
     table.append(("C compiler", ("fail" if card else "note") if missing else "pass", _compiler(), missing))
     if os.environ.get("TRITON_INTERPRET", "0") != "0":
         table.append(("TRITON_INTERPRET", "note", "set", "speed is not graded while it is: unset TRITON_INTERPRET"))
+    layers, amiss = sandbox.layers(), [f"{name}: {why}" for name, why in sandbox.trial().items() if why]
+    table.append(("sandbox", "note" if amiss else "pass", ", ".join(layers) or "none", "; ".join(amiss)))
     if not os.access(root, os.W_OK):
         table.append(("checkout", "note", f"{root} is read-only", "progress is not kept; name one in WORKBOOK_STATE"))
     else:

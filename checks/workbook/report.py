@@ -14,7 +14,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from . import RUNGS, catalog, doctor, progress
+from . import RUNGS, catalog, doctor, progress, sandbox
 from . import new as files
 from .catalog import Part
 
@@ -99,7 +99,7 @@ def show(outcome, tree: Path, verbose: bool = False, alone: bool = True) -> None
 
 
 def summary(outcomes: list, tree: Path) -> None:
-    """What was not graded and why; after more than one part, how many of each stage pass."""
+    """What was not graded and why, what the code ran behind; after more than one part, how many of each stage pass."""
     reasons = defaultdict(Counter)
     for outcome in outcomes:
         for check, verdict in outcome.results:
@@ -108,6 +108,7 @@ def summary(outcomes: list, tree: Path) -> None:
     for reason, rungs in reasons.items():
         *names, last = [f"{n} case{'s' * (n > 1)} of correct" if r == "correct" else r for r, n in rungs.items()]
         say(f"not graded here: {', '.join([*names, 'and ' + last] if names else [last])} ({reason})", "dim")
+    say(f"your code ran behind {', '.join(sandbox.layers()) or 'no walls: make doctor tells why'}", "dim")
     if len(outcomes) < 2:
         return
     for stage in sorted({o.part.stage for o in outcomes}):

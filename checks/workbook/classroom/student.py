@@ -16,7 +16,7 @@ from .. import catalog, new, stub
 from .trim import trimmed
 
 LEFT_OUT = ("solutions/", "checks/selfcheck/", "checks/rubric")
-TARGETS = ("new", "stubs", "test", "grade", "student")  # of the Makefile: what they need is left out
+TARGETS = ("new", "stubs", "test", "figures", "grade", "student")  # of the Makefile: what they need is left out
 
 
 class CannotWrite(Exception):

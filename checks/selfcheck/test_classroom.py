@@ -110,12 +110,65 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
 
 @pytest.mark.parametrize(
     "data, words",
-    [(b"", "damaged"), (b"PK\x03\x04 and no more", "damaged"), (b"Rar!\x1a\x07", "damaged")],
+    [
+        (b"", "damaged"),
+        (b"PK\x03\x04 and no more", "damaged"),
+        (b"Rar!\x1a\x07", "damaged"),
+        (
+            b"PK\x01\x02"
+            + bytes([20, 0, 20, 0, 0, 8])
+            + bytes(18)
+            + b"\2"
+            + bytes(17)
+            + b"\xff\xfe"
+            + b"PK\5\6"
+            + bytes(4)
+            + bytes([1, 0, 1, 0, 48, 0, 0, 0])
+            + bytes(6),
+            "damaged.*utf-8",
+        ),
+    ],
 )
 def test_a_damaged_zip_says_so(tmp_path, data, words):
     (tmp_path / "ann.zip").write_bytes(data)
     with pytest.raises(Unreadable, match=words):
         taken(tmp_path / "ann.zip")
+
+
+def test_what_cannot_be_unpacked_is_not_taken(tmp_path):
+    with zipfile.ZipFile(tmp_path / "ann.zip", "w") as archive:
+        archive.writestr("", "no name")
+        archive.writestr(PART.path, SOURCE, zipfile.ZIP_LZMA)
+    data = bytearray((tmp_path / "ann.zip").read_bytes())
+    start = data.index(PART.path.encode()) + len(PART.path) + 4
+    data[start : start + 40] = b"\xff" * 40
+    (tmp_path / "ann.zip").write_bytes(data)
+    submission = taken(tmp_path / "ann.zip")
+    assert submission.files == {}
+    assert f"{PART.path} is not taken" in " ".join(submission.notes)
+
+
+def test_a_pipe_that_is_called_a_zip_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "ann.zip")
+    with pytest.raises(Unreadable, match="neither a folder nor a file"):
+        taken(tmp_path / "ann.zip")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(Unreadable, match="cannot be read: Permission denied"):
+        taken(lay(tmp_path / "ann"))
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff\xfe"), "\U00020000" * 63, "a" * 255, "..-"])
+def test_every_name_is_fit_for_a_file(tmp_path, name):
+    lay(tmp_path / name)
+    (submission,) = submissions.find(tmp_path) or [Submission(submissions.fit(name), tmp_path)]
+    results.write_result_of = tmp_path / f".{submission.name}.junit.xml.1234567"
+    assert len(results.write_result_of.name.encode()) < 256
 
 
 def test_two_of_one_name_are_both_kept(tmp_path):

@@ -20,6 +20,7 @@ from . import sandbox
 
 ARENA = {"interpret": 64 << 20, "compile": 8 << 20, "gpu": 1}  # bytes of the arena in main memory
 LIMIT = 200_000  # bytes a message
+LAST_WORD = 2.0  # seconds in which a process that has hung up ends as well
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # of the environment; whatever else is set there can neither help nor harm a submission
 KEEP = "PATH HOME USER LANG LC_ALL TMPDIR LD_LIBRARY_PATH CC CUDA_HOME CUDA_VISIBLE_DEVICES".split()  # noqa: SIM905
@@ -161,6 +162,8 @@ class Worker:
 
     def _end(self):
         """How it ended: its exit status is that of the submission's process, 128 and more for a signal."""
+        if not select.select([self.status], [], [], LAST_WORD)[0]:
+            return "closed its connection to the grader"
         code = int(self.status.readline() or 0)
         if code == sandbox.OVER_MEMORY:
             return f"was ended for using more than {sandbox.MEMORY[self.mode] >> 30} GB of memory"

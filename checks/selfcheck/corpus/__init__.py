@@ -24,7 +24,7 @@ def submission(name: str) -> tuple[catalog.Part, str]:
 
 
 def caught(grading, name: str) -> str:
-    """Status of the check that catches an exploit, after the cases before it that the CPU grades; or that it is none."""
+    """Status of the check that catches an exploit, after the cases before it; or that there is none."""
     exploit = header(EXPLOITS[name])
     for check in grading.checks():
         if check.name == exploit["caught"]:

@@ -46,6 +46,7 @@ class Class:
     def grade(self, starting: Callable[[str], None], done: Callable[[dict, bool], None]) -> list[dict]:
         """Grades what has no result yet, or has changed; hears of each as it starts, and as its result is there."""
         self._prepare()
+        self.checks = checks_digest()  # as they are now, should they change meanwhile
         self.children, self.stopped = set(), False
         gpus = visible_gpus()
         free = queue.SimpleQueue()
@@ -118,7 +119,7 @@ class Class:
 
     def _digests(self, submission: Submission) -> dict:
         files = hashlib.sha256(repr(sorted(submission.files.items())).encode()).hexdigest()
-        return {"files": files, "checks": checks_digest(), "parts": [p.id for p in self.parts], "seed": self.seed}
+        return {"files": files, "checks": self.checks, "parts": [p.id for p in self.parts], "seed": self.seed}
 
     def _grade(self, submission: Submission, free, starting) -> dict:
         starting(submission.name)
@@ -130,7 +131,7 @@ class Class:
                 told, reason = self._run(submission.name, tree, free)
                 if told or self.stopped:
                     break
-        about = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "workbook": checks_digest()[:12]}
+        about = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "workbook": self.checks[:12]}
         return {
             "submission": submission.name,
             "source": submission.source.name,

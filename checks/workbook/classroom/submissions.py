@@ -8,15 +8,15 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 FILE_BYTES = 256 << 10  # of a file that is taken
 ENTRIES = 20_000  # files and folders of a submission that are looked at
-ARCHIVE_BYTES = 1 << 30  # of a zip that is opened
+ARCHIVE_BYTES = 128 << 20  # of a zip that is opened: its list of entries is read whole
 DEEP = 8  # folders below one another
+NAME_BYTES = 120  # of a submission's name, for which a file system has 255 with what is added to it
 NOT_STUDENTS = {"solutions", "checks", "stubs", ".git"}  # folders of the workbook that hold the same paths
 NAMED = 5  # files named in a note
 
@@ -57,7 +57,8 @@ def find(folder: Path) -> list[Submission]:
 
 def fit(name: str) -> str:
     """A name without what has a meaning to a file system, a terminal or a spreadsheet."""
-    return re.sub(r"[^\w .,@+-]", "_", name.strip())[:80].strip("_. -+=@") or "unnamed"
+    plain = re.sub(r"[^\w .,@+-]", "_", name.strip())
+    return plain.encode()[:NAME_BYTES].decode(errors="ignore").strip("_. -+=@") or "unnamed"
 
 
 def read(submission: Submission, wanted: list[str]) -> None:
@@ -69,15 +70,19 @@ def read(submission: Submission, wanted: list[str]) -> None:
             raise Unreadable("it is a symbolic link, and those are not followed")
         if stat.S_ISDIR(mode):
             _take(submission, wanted, dict(_walk(source, submission.notes)))
+        elif not stat.S_ISREG(mode):
+            raise Unreadable("it is neither a folder nor a file")
+        elif source.lstat().st_size > ARCHIVE_BYTES:
+            raise Unreadable(f"the zip is larger than {ARCHIVE_BYTES >> 20:,} MB")
         else:
             with zipfile.ZipFile(source) as archive:
-                if source.stat().st_size > ARCHIVE_BYTES:
-                    raise Unreadable(f"the zip is larger than {ARCHIVE_BYTES >> 20:,} MB")
                 _take(submission, wanted, dict(_members(archive, submission.notes)))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise Unreadable(f"the zip is damaged: {error}") from None
+    except Unreadable:
+        raise
     except OSError as error:
         raise Unreadable(f"it cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # what zipfile raises on bytes made to confuse it has no common class
+        raise Unreadable(f"the zip is damaged: {error}") from None
 
 
 def _take(submission: Submission, wanted: list[str], there: dict[str, Callable[[], bytes]]) -> None:
@@ -85,7 +90,7 @@ def _take(submission: Submission, wanted: list[str], there: dict[str, Callable[[
     for path, place in places.items():
         try:
             submission.files[path] = there[place]()
-        except (OSError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile, EOFError) as error:
+        except Exception as error:  # zlib's, lzma's and bz2's too, which have no common class
             submission.notes.append(f"{path} is not taken: {error}")
     if not places:
         submission.notes.append("it holds no file of the curriculum")
@@ -116,16 +121,16 @@ def _places(there, wanted) -> dict[str, str]:
 def _walk(root: Path, notes: list[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Relative path -> a function that reads it, for each regular file below a folder."""
     count, links = 0, []
-    for folder, folders, files in os.walk(root, followlinks=False):
+    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=False):
         folders[:] = sorted(f for f in folders if f != ".git")
         links += [os.path.join(folder, f) for f in folders if os.path.islink(os.path.join(folder, f))]
         if len(Path(folder).relative_to(root).parts) >= DEEP:
             folders.clear()
+        count += 1 + len(files)
+        if count > ENTRIES:
+            notes.append(f"it holds more than {ENTRIES:,} files; the others were not looked at")
+            break
         for name in sorted(files):
-            count += 1
-            if count > ENTRIES:
-                notes.append(f"it holds more than {ENTRIES:,} files; the others were not looked at")
-                return
             file = os.path.join(folder, name)
             if os.path.islink(file):
                 links.append(file)
@@ -134,6 +139,10 @@ def _walk(root: Path, notes: list[str]) -> Iterator[tuple[str, Callable[[], byte
     if links:
         named = ", ".join(os.path.relpath(link, root) for link in links[:NAMED])
         notes.append(f"{len(links)} symbolic links were not followed: {named}")
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # a folder that cannot be listed could hold the work
 
 
 def _bytes(file: str) -> bytes:
@@ -154,7 +163,8 @@ def _members(archive: zipfile.ZipFile, notes: list[str]) -> Iterator[tuple[str, 
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if entry.is_dir() or ".git" in path.parts:
             continue
-        if path.is_absolute() or ".." in path.parts or kind not in (0, stat.S_IFREG) or ":" in path.parts[0]:
+        leads_out = path.is_absolute() or ".." in path.parts or ":" in entry.filename
+        if leads_out or not path.parts or kind not in (0, stat.S_IFREG):
             refused.append(entry.filename)
         else:
             yield str(path), lambda entry=entry: _unpacked(archive, entry)

@@ -96,13 +96,15 @@ def enter(names: list[str], mode: str, file: str, scratch: str, seed: str, keep:
     if "limits" in names:
         _limit(isolated, mode)
     if "landlock" in names:
-        landlock.restrict(read=[*namespaces.visible(), file, "/sys"], write=[scratch, "/dev", "/proc"])
+        devices = namespaces.devices(mode == "gpu")
+        own = ["/proc"] if mode == "gpu" else []  # where CUDA names its threads
+        landlock.restrict(read=[*namespaces.visible(), file, "/sys", "/proc"], write=[scratch, *devices, *own])
 
 
 def _limit(isolated: bool, mode: str) -> None:
     limits = {"CORE": 0, "NOFILE": FILES, "FSIZE": FILE_BYTES}
-    if isolated:  # elsewhere it counts all that the user runs
-        limits["NPROC"] = PROCESSES
+    # in a namespace it counts what runs there, elsewhere all that the user runs
+    limits["NPROC"] = PROCESSES if isolated else PROCESSES + processes.running(os.getuid())
     if mode != "gpu":  # CUDA reserves more than it uses
         limits["DATA"] = MEMORY[mode]
     for name, value in limits.items():

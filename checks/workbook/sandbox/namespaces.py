@@ -40,6 +40,12 @@ def visible() -> list[str]:
     return found
 
 
+def devices(gpu: bool) -> list[str]:
+    """The devices that a worker may use."""
+    patterns = [*DEVICES, *(GPU_DEVICES if gpu else ())]
+    return [str(device) for pattern in patterns for device in sorted(Path("/dev").glob(pattern))]
+
+
 def _check(result: int, what: str) -> None:
     if result:
         code = ctypes.get_errno()
@@ -106,11 +112,8 @@ def build_root(base: str, file: str, seed: str, gpu: bool) -> None:
         else:
             _bind(path, base + path)
             _read_only(base + path)
-    for name in DEVICES:
-        _bind(f"/dev/{name}", f"{base}/dev/{name}")
-    for pattern in GPU_DEVICES if gpu else ():
-        for device in Path("/dev").glob(pattern):
-            _bind(str(device), base + str(device))
+    for device in devices(gpu):
+        _bind(device, base + device)
     os.makedirs(f"{base}/proc")
     _mount("proc", f"{base}/proc", "proc", MS_NOSUID | MS_NODEV)
     if not os.path.exists(base + file):

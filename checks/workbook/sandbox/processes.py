@@ -64,7 +64,8 @@ def watch(child: int, limit: int) -> None:
     poll = select.poll()
     poll.register(os.pidfd_open(child), select.POLLIN)
     while not poll.poll(100):
-        if _used(child) > limit or _available() < SPARE:
+        used = _used(child)
+        if used > limit or (used > SPARE and _available() < SPARE):
             end(os.getpid())
             os._exit(OVER_MEMORY)
     status = wait(child)
@@ -73,11 +74,45 @@ def watch(child: int, limit: int) -> None:
 
 
 def _used(child: int) -> int:
+    """Bytes that a process and all below it hold; pages that they share are counted once where it matters."""
+    everyone = [child, *descendants(child)]
+    held = sum(_resident(pid) + _files(pid) for pid in everyone)
+    return sum(_share(pid) + _files(pid) for pid in everyone) if held > SPARE else held
+
+
+def _resident(pid: int) -> int:
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    return 0
+
+
+def _share(pid: int) -> int:
+    """The same with each shared page divided among those that share it, which takes the kernel longer to tell."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return _resident(pid)
+
+
+def _files(pid: int) -> int:
+    """Bytes of files in memory that a process holds, mapped or not."""
     total = 0
-    for pid in [child, *descendants(child)]:
-        with contextlib.suppress(OSError, IndexError):
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    with contextlib.suppress(OSError):
+        for fd in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(fd.path).startswith("/memfd:"):
+                    total += os.stat(fd.path).st_blocks * 512
     return total
+
+
+def running(user: int) -> int:
+    """How many threads a user runs."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            count += len(os.listdir(process / "task")) if process.stat().st_uid == user else 0
+    return count
 
 
 def _available() -> int:

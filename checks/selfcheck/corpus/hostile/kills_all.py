@@ -1,5 +1,5 @@
 """Kills every process that it may, where these are only those of its own namespace; elsewhere its own group."""
-# says: was killed by SIGKILL|PermissionError|they are still there
+# says: was killed by SIGKILL|ProcessLookupError|PermissionError
 
 import os
 import signal

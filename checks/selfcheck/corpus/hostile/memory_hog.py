@@ -1,16 +1,15 @@
-"""Takes 4 GB, page by page, of memory that is shared, which no limit on a process's own data counts."""
+"""Takes 4 GB of memory that is shared, which no limit on a process's own data counts."""
 # says: more than 4 GB of memory
+# seconds: 20
 
 import mmap
 import time
 
-GB, PAGE = 1 << 30, mmap.PAGESIZE
-held = []
+MB = bytes(1 << 20)
+held = mmap.mmap(-1, 4 << 30)
 
 
 def add(x, y):
-    for _ in range(4):
-        held.append(mmap.mmap(-1, GB))
-        for at in range(0, GB, PAGE):
-            held[-1][at] = 1
-    time.sleep(50)
+    for at in range(0, len(held), len(MB)):
+        held[at : at + len(MB)] = MB
+    time.sleep(25)

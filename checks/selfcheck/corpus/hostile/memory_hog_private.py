@@ -1,12 +1,11 @@
-"""Takes 4 GB of its own."""
-# says: MemoryError|more than 4 GB of memory
+"""Takes 4 GB of its own in one piece, and touches every page."""
+# says: MemoryError|more than 4 GB of memory|no answer within
 
 import time
 
-held = []
-
 
 def add(x, y):
-    for _ in range(64):
-        held.append(b"x" * (1 << 26))
+    held = bytearray(4 << 30)
+    for at in range(0, len(held), 4096):
+        held[at] = 1
     time.sleep(50)

@@ -54,10 +54,9 @@ def test_the_answer_of_an_earlier_call_is_of_no_use(grade):
     source = SOURCE.replace(
         "    return out", "    kept.append(out.clone())\n    return kept[0] if n == len(kept[0]) else out"
     )
-    grading = grade(PART, "kept = []\n" + source)
-    assert grading.correct(PART.exercise.find("n=1025")).status == "pass"
-    grading.seed += 1
-    assert grading.correct(PART.exercise.find("n=1025")).status == "fail"
+    said = verdict(grade, "kept = []\n" + source)
+    assert "sum" in said.message and said.status == "fail"
+    assert verdict(grade, "kept = []\n" + source, "n=1023").status == "pass"  # one call, of which it is the answer
 
 
 def test_a_store_behind_the_traces_back_is_seen(grade):

@@ -240,10 +240,8 @@ def grade_class(
         found = show.graded(work)
     except (grading.CannotGrade, BadRubric) as error:
         stop(str(error))
-    except KeyboardInterrupt:
-        stop("stopped; the same command goes on with those that have no result yet")
-    except OSError as error:
-        stop(f"{error.filename or out}: {error.strerror}; the same command goes on with those that have no result yet")
+    except (KeyboardInterrupt, OSError) as error:
+        stop(f"{str(error) or 'stopped'}; the same command goes on with those that have no result yet")
     show.summary(work, found)
     if any(result["status"] != "graded" for result in found):
         raise typer.Exit(1)

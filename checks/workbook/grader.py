@@ -64,15 +64,16 @@ class Grading:
         """One case: on the CPU, traced, and on the GPU where there is one; the first also on other inputs."""
         if case.needs_gb and (missing := self._missing_gpu(case.needs_gb)):
             return Verdict("ungraded", missing)
-        verdict = Verdict("pass")
+        verdict, printed = Verdict("pass"), ""
         # in the same memory again, where nothing that was kept from the first call is of use
         for salt in (0, 1) if case is self.exercise.cases[0] else (0,):
-            if verdict.status == "pass" and not case.needs_gb:
-                verdict = self._judge("interpret", case, salt=salt)
-            if verdict.status == "pass" and self.gpu:
-                verdict = self._judge("gpu", case, salt=salt)
-                if verdict.status == "fail" and not case.needs_gb:
-                    verdict.message = f"right on the CPU, wrong on the GPU: {verdict.message}"
+            for mode in self._modes(case):
+                if verdict.status == "pass":
+                    verdict = self._judge(mode, case, salt=salt)
+                    printed += verdict.printed
+                    if verdict.status == "fail" and mode == "gpu" and not case.needs_gb:
+                        verdict.message = f"right on the CPU, wrong on the GPU: {verdict.message}"
+        verdict.printed = printed
         return verdict
 
     def own(self) -> Verdict:
@@ -200,6 +201,9 @@ class Grading:
             verdict = grade(*arguments)
         verdict.seconds = time.perf_counter() - start
         return verdict
+
+    def _modes(self, case: Case) -> list[str]:
+        return ["interpret"] * (not case.needs_gb) + ["gpu"] * self.gpu
 
     def _missing_gpu(self, gigabytes):
         if not self.gpu:

@@ -137,7 +137,7 @@ def test_a_damaged_zip_says_so(tmp_path, data, words):
 
 def test_what_cannot_be_unpacked_is_not_taken(tmp_path):
     with zipfile.ZipFile(tmp_path / "ann.zip", "w") as archive:
-        archive.writestr("", "no name")
+        archive.writestr(".", "no name")
         archive.writestr(PART.path, SOURCE, zipfile.ZIP_LZMA)
     data = bytearray((tmp_path / "ann.zip").read_bytes())
     start = data.index(PART.path.encode()) + len(PART.path) + 4

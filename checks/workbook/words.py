@@ -30,7 +30,7 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
     if (error.get("todo") or "").startswith(f"TODO {part.id}, "):
         return Verdict("todo", open_blanks(part, file))
     kind = error["type"]
-    if kind == "NoServer":
+    if kind in ("NoServer", "NoSandbox"):
         return Verdict("error", message)
     calls = f"{exercise.entry}({', '.join(exercise.argument_names)})"
     if kind == "TimeOut":

@@ -58,7 +58,8 @@ def grade(part, solution: str, exploit: str) -> bool:
         return statistics.median(times) < SECONDS
     import triton
 
-    large = on_device(exercise.inputs(**exercise.speed[0].case.values))
+    with torch.device("cuda"):
+        large = exercise.inputs(**exercise.speed[0].case.values)
     allowed = SLACK * known_time(part, solution, large)
     return triton.testing.do_bench(lambda: getattr(submission, exercise.entry)(*large)) <= allowed
 

@@ -70,10 +70,11 @@ class Grading:
             for mode in self._modes(case):
                 if verdict.status == "pass":
                     verdict = self._judge(mode, case, salt=salt)
-                    printed += verdict.printed
+                    printed = printed or verdict.printed
                     if verdict.status == "fail" and mode == "gpu" and not case.needs_gb:
                         verdict.message = f"right on the CPU, wrong on the GPU: {verdict.message}"
-        verdict.printed = printed
+        if verdict.status == "pass":
+            verdict.printed = printed  # once is enough
         return verdict
 
     def own(self) -> Verdict:
@@ -166,7 +167,8 @@ class Grading:
         if error["type"] in ("TimeOut", "Died", "Nonsense") or "error" in worker.loaded or mode == "gpu":
             self.drop(mode)  # an error can poison a CUDA context
         verdict = told(error, self.part, self.exercise, self.file)
-        verdict.printed = printed
+        if verdict.status == "pass":
+            verdict.printed = printed  # once is enough
         return verdict
 
     def inputs(self, case: Case, device: str = "cpu", salt: int = 0) -> list:

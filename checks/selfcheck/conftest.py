@@ -1,12 +1,25 @@
 """Fixtures of the workbook's own tests, and the counts they end with."""
 
+import fcntl
 import json
 from datetime import date
 from pathlib import Path
 
 import pytest
+import torch
 from workbook import catalog, doctor, sandbox
 from workbook.grader import Grading
+
+
+@pytest.fixture(autouse=True)
+def alone(request, tmp_path_factory):
+    """On a GPU, a test marked `timed` runs while no other does."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    with (tmp_path_factory.getbasetemp().parent / "gpu.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX if request.node.get_closest_marker("timed") else fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 The references of six parts are graded again and again, on a GPU of their own and beside a neighbour that works in
 bursts; so are the same kernels made slower, to 15% below their target. A reference may never fail, a slow one never
-pass; inconclusive is neither. FILE is JSON, for checks/measured/.
+pass; inconclusive is neither. FILE is JSON, for checks/measured/; the same command goes on
+where it stands.
 """
 
 import contextlib
@@ -113,21 +114,19 @@ def slowed(part: Part, tree: Path, speed: Speed) -> str:
     return source + SLOWER.format(entry=part.exercise.entry, cycles=max(0, round(missing / tick)))
 
 
-def series(chosen: list[Part], tree: Path, speeds: dict, runs: int, until: float) -> dict[str, Counter]:
-    """Statuses of each part, graded in turn by one worker each, `runs` times or until the time is over."""
-    counts = {part.id: Counter() for part in chosen}
+def series(chosen: list[Part], tree: Path, speeds: dict, runs: int, until: float, counts: dict, keep) -> None:
+    """Adds to the statuses of each part, graded in turn by one worker each, until all have `runs` or time is over."""
     gradings = [Grading(part, tree) for part in chosen]
     try:
-        for _ in range(runs):
+        while min(sum(count.values()) for count in counts.values()) < runs and time.time() < until:
             for part, grading in zip(chosen, gradings, strict=True):
-                if time.time() < until:
-                    verdict = grading.fast(speeds[part.id])
-                    counts[part.id][verdict.status] += 1
-                    print(part.id, verdict.status, verdict.message, flush=True)
+                verdict = grading.fast(speeds[part.id])
+                counts[part.id][verdict.status] += 1
+                print(f"{until - time.time():.0f} s left", part.id, verdict.status, verdict.message, flush=True)
+            keep()
     finally:
         for grading in gradings:
             grading.__exit__()
-    return counts
 
 
 @contextlib.contextmanager
@@ -141,32 +140,45 @@ def neighbour():
 
 
 def main(file: str, runs: str = "30", minutes: str = "30") -> None:
-    """Grades until every part has had its runs, or the time is over; what was reached is written down."""
+    """Grades until every part has had its runs, or the time is over; goes on where FILE stands."""
     until, device = time.time() + 60 * float(minutes), ceilings.device()
     if device:
         targets.recorded().setdefault(device.name, targets.COPY * device.bandwidth)
-    found = {}
+    file, about = Path(file), {"device": torch.cuda.get_device_name(), **doctor.versions()}
+    before = json.loads(file.read_text()) if file.exists() else {}
+    if differ := {name for name in about if before.get(name, about[name]) != about[name]}:
+        sys.exit(f"{file} is of another {', '.join(sorted(differ))}: name another file")
+    found = {name: {id: Counter(c) for id, c in counts.items()} for name, counts in before.get("verdicts", {}).items()}
+
+    def keep():
+        wrong = sum(
+            count["fail" if name.startswith("reference") else "pass"]
+            for name in found
+            for count in found[name].values()
+        )
+        told = {**about, "date": date.today().isoformat(), "wrong": wrong, "verdicts": found}
+        file.write_text(json.dumps(told, indent=1) + "\n")
+        return wrong
+
     with tempfile.TemporaryDirectory() as honest, tempfile.TemporaryDirectory() as slow:
         chosen = parts(Path(honest))
         speeds = {part.id: replace(part.exercise.speed[0], peers={}) for part in chosen}
-        for part in chosen:
-            lay(part, Path(slow), slowed(part, Path(honest), speeds[part.id]))
         few = max(1, int(runs) // 5)
         for name, tree, count, beside in (
             ("slowed, alone", slow, few, contextlib.nullcontext),
             ("slowed, beside a neighbour", slow, few, neighbour),
-            ("reference, alone", honest, int(runs), contextlib.nullcontext),
             ("reference, beside a neighbour", honest, int(runs), neighbour),
+            ("reference, alone", honest, int(runs), contextlib.nullcontext),
         ):
+            counts = found.setdefault(name, {part.id: Counter() for part in chosen})
+            if min(c.total() for c in counts.values()) >= count:
+                continue
+            if tree == slow:
+                for part in chosen:
+                    lay(part, Path(slow), slowed(part, Path(honest), speeds[part.id]))
             with beside():
-                found[name] = series(chosen, Path(tree), speeds, count, until)
-            print(name, found[name], f"{until - time.time():.0f} s left", flush=True)
-    wrong = sum(
-        count["fail" if name.startswith("reference") else "pass"] for name in found for count in found[name].values()
-    )
-    about = {"device": torch.cuda.get_device_name(), "date": date.today().isoformat(), **doctor.versions()}
-    Path(file).write_text(json.dumps({**about, "wrong": wrong, "verdicts": found}, indent=1) + "\n")
-    print(f"{wrong} wrong verdicts in {sum(c.total() for counts in found.values() for c in counts.values())}")
+                series(chosen, Path(tree), speeds, count, until, counts, keep)
+    print(f"{keep()} wrong verdicts in {sum(c.total() for counts in found.values() for c in counts.values())}")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def test_a_damaged_zip_says_so(tmp_path, data, words):
         taken(tmp_path / "ann.zip")
 
 
-def test_what_cannot_be_unpacked_is_not_taken(tmp_path):
+def test_what_cannot_be_unpacked_says_so(tmp_path):
     with zipfile.ZipFile(tmp_path / "ann.zip", "w") as archive:
         archive.writestr(".", "no name")
         archive.writestr(PART.path, SOURCE, zipfile.ZIP_LZMA)
@@ -143,9 +143,15 @@ def test_what_cannot_be_unpacked_is_not_taken(tmp_path):
     start = data.index(PART.path.encode()) + len(PART.path) + 4
     data[start : start + 40] = b"\xff" * 40
     (tmp_path / "ann.zip").write_bytes(data)
-    submission = taken(tmp_path / "ann.zip")
-    assert submission.files == {}
-    assert f"{PART.path} is not taken" in " ".join(submission.notes)
+    with pytest.raises(Unreadable, match="damaged"):
+        taken(tmp_path / "ann.zip")
+
+
+def test_other_files_of_the_folder_are_named(tmp_path):
+    lay(tmp_path / "ann")
+    (tmp_path / "ben.rar").write_bytes(b"Rar!")
+    found, others = submissions.find(tmp_path)
+    assert ([s.name for s in found], others) == (["ann"], ["ben.rar"])
 
 
 def test_a_pipe_that_is_called_a_zip_does_not_hang(tmp_path):
@@ -166,7 +172,7 @@ def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatc
 @pytest.mark.parametrize("name", [os.fsdecode(b"\xff\xfe"), "\U00020000" * 63, "a" * 255, "-="])
 def test_every_name_is_fit_for_a_file(tmp_path, name):
     lay(tmp_path / name)
-    (submission,) = submissions.find(tmp_path)
+    (submission,), _ = submissions.find(tmp_path)
     (tmp_path / f".{submission.name}.junit.xml.{2**22}").touch()  # the longest that is made of it
     assert submission.name.isprintable()
 
@@ -175,7 +181,7 @@ def test_two_of_one_name_are_both_kept(tmp_path):
     lay(tmp_path / "Ann")
     zipped(tmp_path / "ann.zip", [(PART.path, SOURCE)])
     lay(tmp_path / "=cmd|calc!A0")
-    found = submissions.find(tmp_path)
+    found, _ = submissions.find(tmp_path)
     assert [s.name for s in found] == ["cmd_calc_A0", "Ann", "ann-2"]
     assert all("have one name" in submission.notes[0] for submission in found[1:])
 

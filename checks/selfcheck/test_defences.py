@@ -1,7 +1,7 @@
 """Each defence switched off in turn: an exploit that it stops then gets through, so that none is there in vain."""
 
 import pytest
-from corpus import EXPLOITS, caught, here, submission
+from corpus import EXPLOITS, caught, here, param, submission
 from corpus.naive import header
 from workbook import call, compare, grader, moves, sandbox, session
 from workbook.words import Verdict
@@ -44,7 +44,7 @@ def test_every_defence_has_its_exploit():
     assert STOPPED.keys() == OFF.keys()
 
 
-@pytest.mark.parametrize("defence", [defence for defence, name in STOPPED.items() if here(name)])
+@pytest.mark.parametrize("defence", [param(defence, name) for defence, name in STOPPED.items() if here(name)])
 def test_defence(defence, grade, monkeypatch):
     name = STOPPED[defence]
     part, source = submission(name)

@@ -77,7 +77,7 @@ def test_hostile(file, grade, target, monkeypatch):
     deadline = float(said(source, "seconds") or DEADLINE)
     assert grade(PART).correct(case).status == "pass"  # the server is warm: its start is not the submission's time
     with monkeypatch.context() as patch:
-        for mode in ("import", "interpret"):
+        for mode in ("import", "interpret", "gpu"):
             patch.setitem(grader.DEADLINE, mode, deadline)
         start = time.monotonic()
         grading = grade(PART, source)

@@ -36,6 +36,7 @@ def passes(grading, rungs=("correct", "compiles", "moves")):
                 assert "GPU" in verdict.message
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("part", [pytest.param(p, id=p.id) for p in PARTS.values()])
 def test_solution(part, grade):
     grading = grade(part)

@@ -243,7 +243,7 @@ def grade_class(
     except (KeyboardInterrupt, OSError) as error:
         stop(f"{str(error) or 'stopped'}; the same command goes on with those that have no result yet")
     show.summary(work, found)
-    if any(result["status"] != "graded" for result in found):
+    if any(result["reason"] for result in found):
         raise typer.Exit(1)
 
 

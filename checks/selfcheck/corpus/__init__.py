@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from workbook import catalog
 
@@ -15,6 +16,11 @@ GPU = torch.cuda.is_available()
 def here(name: str) -> bool:
     """Whether an exploit can do its work on this machine."""
     return GPU or not header(EXPLOITS[name])["needs"]
+
+
+def param(value: str, name: str):
+    """A parameter of a test with an exploit; one that is timed is marked, so that it is tested alone."""
+    return pytest.param(value, marks=[pytest.mark.timed] * bool(header(EXPLOITS[name])["needs"]))
 
 
 def submission(name: str) -> tuple[catalog.Part, str]:

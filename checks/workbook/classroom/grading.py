@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,6 +28,8 @@ from .submissions import Submission, Unreadable
 SECONDS = (120, 240)  # that a submission may take: in all, and for each part
 GPU_SECONDS = 1800  # that it waits for a GPU that another class is timed on
 TRIES = 2
+LOG_BYTES = 1 << 20  # kept of what its grader wrote
+NAMED = 5  # files named in a remark
 
 
 class CannotGrade(Exception):
@@ -35,7 +38,7 @@ class CannotGrade(Exception):
 
 @dataclass
 class Class:
-    """A folder of submissions, and the folder of their results."""
+    """A folder of submissions, and the folder of their results. remarks: on the class as a whole, one line each."""
 
     folder: Path
     out: Path
@@ -46,8 +49,13 @@ class Class:
     def grade(self, starting: Callable[[str], None], done: Callable[[dict, bool], None]) -> list[dict]:
         """Grades what has no result yet, or has changed; hears of each as it starts, and as its result is there."""
         self._prepare()
+        with alone(self.out):
+            self._set_aside()
+            return self._all(starting, done)
+
+    def _all(self, starting, done) -> list[dict]:
         self.checks = checks_digest()  # as they are now, should they change meanwhile
-        self.children, self.stopped = set(), False
+        self.children, self.stopped = set(), threading.Event()
         gpus = visible_gpus()
         free = queue.SimpleQueue()
         for gpu in gpus:
@@ -68,15 +76,18 @@ class Class:
                 found[waiting[future].name] = self._finish(future.result())
                 done(found[waiting[future].name], False)
         finally:
-            self.stopped = True
+            self.stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for child in list(self.children):
                 end(child)
         ordered = [found[submission.name] for submission in self.submissions]
         results.write_table(self.out, ordered, [part.id for part in self.parts])
-        similarity.report(self.out)
-        tripwires.report(self.out)
-        page.write(self.out)
+        for report in (similarity.report, tripwires.report, page.write):
+            try:
+                report(self.out)
+            except Exception as error:  # they read what anyone may have handed in; the results stand without them
+                what = report.__module__.rpartition(".")[2]
+                self.remarks.append(f"the report on {what} is missing or old: {type(error).__name__}: {error}")
         return ordered
 
     def _prepare(self) -> None:
@@ -90,7 +101,11 @@ class Class:
                 (out / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotGrade(f"{self.out} cannot be written: {error.strerror}") from None
-        self.submissions = submissions.find(folder)
+        self.submissions, others = submissions.find(folder)
+        self.remarks = []
+        if others:
+            named = ", ".join(others[:NAMED]) + " …" * (len(others) > NAMED)
+            self.remarks.append(f"not graded, as they are neither a folder nor a zip: {named}")
         if not self.submissions:
             raise CannotGrade(f"{self.folder} holds no submission: a folder or a zip each is expected")
         about = out / "class.json"
@@ -100,20 +115,42 @@ class Class:
         self.seed = secrets.randbelow(10**6)
         results.write(about, json.dumps({"seed": self.seed}) + "\n")
 
+    def _set_aside(self) -> None:
+        """Results of submissions that are there no more go to OUT/earlier, where neither page nor table counts them."""
+        names = {submission.name for submission in self.submissions}
+        gone = sorted(file.stem for file in (self.out / "results").glob("*.json") if file.stem not in names)
+        for place in (
+            p for name in gone for p in (f"results/{name}.json", f"results/{name}.junit.xml", f"work/{name}")
+        ):
+            to = self.out / "earlier" / place
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(to, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                (self.out / place).replace(to)
+        if gone:
+            named = ", ".join(gone[:NAMED]) + " …" * (len(gone) > NAMED)
+            self.remarks.append(f"no longer handed in, their results are in {self.out}/earlier: {named}")
+
     def _kept(self, submission: Submission) -> dict | None:
         """The result of an earlier run, if it is of these files, these checks and this seed."""
         self._read(submission)
+        if submission.reason:
+            return None
         try:
             result = json.loads((self.out / "results" / f"{submission.name}.json").read_text())
             same = result["digests"] == self._digests(submission) and result["status"] == "graded"
-            return result if same and all(part["status"] != "error" for part in result["parts"].values()) else None
+            whole = all(part["status"] != "error" for part in result["parts"].values())
+            told = {"source": submission.source.name, "notes": submission.notes}
+            return {**result, **told} if same and whole else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def _read(self, submission: Submission) -> None:
         submission.reason = ""
         try:
-            submissions.read(submission, [part.path for part in self.parts])
+            submissions.read(submission, [part.path for part in catalog.parts()])
+            asked = {part.path for part in self.parts}
+            submission.files = {path: data for path, data in submission.files.items() if path in asked}
         except Unreadable as error:
             submission.reason = str(error)
 
@@ -129,7 +166,7 @@ class Class:
             tree = self._lay(submission)
             for _ in range(TRIES):
                 told, reason = self._run(submission.name, tree, free)
-                if told or self.stopped:
+                if told or self.stopped.is_set():
                     break
         about = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "workbook": self.checks[:12]}
         return {
@@ -156,7 +193,9 @@ class Class:
 
     def _run(self, name: str, tree: Path, free) -> tuple[dict | None, str]:
         """What the process that grades it told, or why it told nothing."""
-        with on_a_gpu(free) as gpu, tempfile.TemporaryDirectory(prefix="workbook-") as folder:
+        with on_a_gpu(free, self.stopped) as gpu, tempfile.TemporaryDirectory(prefix="workbook-") as folder:
+            if self.stopped.is_set():
+                return None, "stopped"
             if gpu == "":
                 return None, f"no GPU was free for {GPU_SECONDS // 60} minutes"
             file = Path(folder, "verdicts.json")
@@ -180,6 +219,7 @@ class Class:
                 finally:
                     self.children.discard(child)
                     end(child)
+                    log.truncate(min(LOG_BYTES, os.fstat(log.fileno()).st_size))
             try:
                 return json.loads(file.read_text()), ""
             except (OSError, ValueError):
@@ -189,6 +229,17 @@ class Class:
         result = results.account(result, self.rubric)
         results.write_result(self.out, result)
         return result
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """One run at a time in OUT. Raises CannotGrade."""
+    with (out / ".lock").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotGrade(f"another run grades into {out}: wait for it, or name an OUT of its own") from None
+        yield
 
 
 def end(child: subprocess.Popen) -> None:
@@ -218,7 +269,7 @@ def visible_gpus() -> list[str]:
 
 
 @contextlib.contextmanager
-def on_a_gpu(free) -> Iterator[str | None]:
+def on_a_gpu(free, stopped: threading.Event) -> Iterator[str | None]:
     """A GPU that no other class on this machine is timed on; None where there are none, "" where none came free."""
     if free is None:
         yield None
@@ -232,7 +283,8 @@ def on_a_gpu(free) -> Iterator[str | None]:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     yield gpu
                     return
-                time.sleep(1)
+                if stopped.wait(1):
+                    break
             yield ""
     finally:
         free.put(gpu)

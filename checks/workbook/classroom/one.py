@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .. import catalog, doctor, sandbox, warm
+from ..report import clean
 from ..sandbox import processes
 
 PRINTED = 2000  # characters kept of what a submission printed in a check
@@ -22,7 +23,7 @@ def verdicts(tree: Path, seed: int, ids: list[str]) -> dict:
         checks = []
         for check, verdict in outcome.results:
             told = asdict(verdict)
-            told["printed"] = told["printed"][:PRINTED]
+            told["printed"] = clean(told["printed"][:PRINTED])[:PRINTED]
             checks.append({"name": check.name, "rung": check.rung, **told})
         blank = {"status": "not reached", "message": "", "facts": {}, "printed": "", "seconds": 0.0}
         checks += [{"name": check.name, "rung": check.rung, **blank} for check in outcome.not_run]

@@ -13,7 +13,7 @@ from .similarity import cells
 
 
 def account(result: dict, rubric: Rubric) -> dict:
-    """The result again, its points made anew from its verdicts."""
+    """The result again, its points made anew from its verdicts. Its reason names the parts that are ours to mend."""
     gpu = bool(result.get("provenance", {}).get("device"))
     for id, part in result["parts"].items():
         earned = rubric.part(id, part["checks"], gpu)
@@ -24,7 +24,11 @@ def account(result: dict, rubric: Rubric) -> dict:
     late = rubric.late.of(result["submission"]) if rubric.late else {"days": 0, "factor": 1.0}
     points = sum(part["points"] for part in result["parts"].values())
     out_of = sum(part["out_of"] for part in result["parts"].values())
-    return {**result, "points": round(points * late["factor"], 2), "out_of": round(out_of, 2), "late": late}
+    earned = {"points": round(points * late["factor"], 2), "out_of": round(out_of, 2), "late": late}
+    if result["status"] == "graded":
+        ours = [id for id, part in result["parts"].items() if part["status"] == "error"]
+        earned["reason"] = f"could not be graded: {', '.join(ours)}" if ours else ""
+    return {**result, **earned}
 
 
 def write(file: Path, text: str) -> None:
@@ -75,8 +79,9 @@ def write_table(out: Path, results: list[dict], ids: list[str]) -> None:
         table.writerow(["submission", "status", "points", "out_of", "percent", "late_factor", *ids, "reason"])
         for result in results:
             graded = result["status"] == "graded" and result["out_of"]
+            whole = graded and not result["reason"]  # a share of some of the parts would look like one of all
             parts = [result["parts"].get(id, {}).get("points", "") for id in ids]
-            percent = round(100 * result["points"] / result["out_of"], 1) if graded else ""
+            percent = round(100 * result["points"] / result["out_of"], 1) if whole else ""
             points = (result["points"], result["out_of"]) if graded else ("", "")
             row = [result["submission"], result["status"], *points, percent, result["late"]["factor"], *parts]
             table.writerow(cells([*row, result["reason"]]))

@@ -15,7 +15,8 @@ else:
     import tomli as tomllib
 
 DEFAULT = catalog.CHECKS / "rubric.toml"
-LEFT_OUT = ("ungraded", "inconclusive", "error")  # neither earned nor lost
+LEFT_OUT = {"ungraded", "inconclusive", "error"}  # neither earned nor lost
+MOST = 1e6  # points, or hours
 
 
 class BadRubric(Exception):
@@ -53,9 +54,11 @@ class Rubric:
         rows = {name: [c["status"] for c in checks if c["rung"] == name] for name in RUNGS}
         rows = {name: statuses for name, statuses in rows.items() if statuses}
         whole = sum(self.weights[name] for name in rows) or 1.0
+        # what was not reached was stopped by the student's error, or by ours
+        left_out = LEFT_OUT | {"not reached"} if any(c["status"] == "error" for c in checks) else LEFT_OUT
         rungs = {}
         for name, statuses in rows.items():
-            graded = [s for s in statuses if s not in LEFT_OUT and (gpu or name != "fast")]
+            graded = [s for s in statuses if s not in left_out and (gpu or name != "fast")]
             out_of = worth * self.weights[name] / whole if graded else 0.0
             earned = out_of * graded.count("pass") / len(graded) if graded else 0.0
             rungs[name] = {"points": round(earned, 4), "out_of": round(out_of, 4)}
@@ -99,8 +102,8 @@ def _late(file: Path, told: dict) -> Late:
         due,
         _times(file.parent / str(told["times"])),
         timedelta(hours=_number(file, "grace_hours", told.get("grace_hours", 0))),
-        _number(file, "lost_per_day", told.get("lost_per_day", 0.1)),
-        _number(file, "least", told.get("least", 0)),
+        _number(file, "lost_per_day", told.get("lost_per_day", 0.1), 1),
+        _number(file, "least", told.get("least", 0), 1),
     )
 
 
@@ -126,7 +129,7 @@ def _known(file: Path, told, keys: set[str]) -> None:
         raise BadRubric(f"{file}: {min(unknown)!r} is unknown; there are {', '.join(sorted(keys))}")
 
 
-def _number(file: Path, name: str, value) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise BadRubric(f"{file}: {name} is {value!r}, a number of 0 or more is expected")
+def _number(file: Path, name: str, value, most: float = MOST) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise BadRubric(f"{file}: {name} is {str(value)[:40]}, a number from 0 to {most:,.0f} is expected")
     return float(value)

@@ -39,7 +39,7 @@ def graded(work: Class) -> list[dict]:
 def standing(result: dict) -> str:
     if result["status"] != "graded":
         return f"{result['status']}: {result['reason']}"
-    return f"{result['points']:g} of {result['out_of']:g} points"
+    return f"{result['points']:g} of {result['out_of']:g} points{result['reason'] and '; '}{result['reason']}"
 
 
 def summary(work: Class, found: list[dict]) -> None:
@@ -50,6 +50,8 @@ def summary(work: Class, found: list[dict]) -> None:
     console.print(table)
     if len(found) > SHOWN:
         say(f"and {len(found) - SHOWN} more")
+    for remark in work.remarks:
+        say(remark, "yellow")
     out = shown(work.out)
     say(f"{out}/class.html shows the class, {out}/class.csv is for the course system")
     say(f"{out}/results/ holds a result for each submission, as JSON and as JUnit")

@@ -25,6 +25,10 @@ class Unreadable(Exception):
     """The submission cannot be read; the message says why."""
 
 
+class TooLarge(Exception):
+    """A file is larger than any answer."""
+
+
 @dataclass
 class Submission:
     """name: unique, and fit for a file's name. files: path of the curriculum -> bytes. notes: what to know of it."""
@@ -35,11 +39,17 @@ class Submission:
     notes: list[str] = field(default_factory=list)
 
 
-def find(folder: Path) -> list[Submission]:
-    """The submissions in a folder, in order. Two that come to the same name are numbered, and say so."""
-    found, taken = [], {}
+def find(folder: Path) -> tuple[list[Submission], list[str]]:
+    """The submissions in a folder, in order, and the names of other files there.
+
+    Two submissions that come to the same name are numbered, and say so.
+    """
+    found, others, taken = [], [], {}
     for entry in sorted(folder.iterdir(), key=lambda e: (e.name.casefold(), e.name)):
-        if entry.name.startswith(".") or not (entry.is_dir() or entry.is_symlink() or entry.suffix.lower() == ".zip"):
+        if entry.name.startswith("."):
+            continue
+        if not (entry.is_dir() or entry.is_symlink() or entry.suffix.lower() == ".zip"):
+            others.append(entry.name)
             continue
         plain = name = fit(entry.stem if entry.suffix.lower() == ".zip" else entry.name)
         number = 2
@@ -52,7 +62,7 @@ def find(folder: Path) -> list[Submission]:
             other.notes.append(f"{other.source.name} and {entry.name} have one name; this is {other.source.name}")
         taken[name.casefold()] = submission
         found.append(submission)
-    return found
+    return found, others
 
 
 def fit(name: str) -> str:
@@ -90,7 +100,7 @@ def _take(submission: Submission, wanted: list[str], there: dict[str, Callable[[
     for path, place in places.items():
         try:
             submission.files[path] = there[place]()
-        except Exception as error:  # zlib's, lzma's and bz2's too, which have no common class
+        except TooLarge as error:
             submission.notes.append(f"{path} is not taken: {error}")
     if not places:
         submission.notes.append("it holds no file of the curriculum")
@@ -149,7 +159,7 @@ def _bytes(file: str) -> bytes:
     fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as opened:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is no regular file")
+            raise Unreadable("a file of it changed while it was read")
         return _short(opened.read(FILE_BYTES + 1))
 
 
@@ -174,12 +184,12 @@ def _members(archive: zipfile.ZipFile, notes: list[str]) -> Iterator[tuple[str, 
 
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     if entry.flag_bits & 1:
-        raise ValueError("it is encrypted")
+        raise Unreadable("the zip is encrypted")
     with archive.open(entry) as opened:
         return _short(opened.read(FILE_BYTES + 1))
 
 
 def _short(data: bytes) -> bytes:
     if len(data) > FILE_BYTES:
-        raise ValueError(f"it is larger than {FILE_BYTES >> 10} KB")
+        raise TooLarge(f"it is larger than {FILE_BYTES >> 10} KB")
     return data

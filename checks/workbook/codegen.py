@@ -52,14 +52,10 @@ def capture(arch: int) -> Iterator[list[Launch]]:
         return lambda x, y, z, *_: launches.append(Launch(kernel, (index(x), index(y), index(z))))
 
     def autotune(tuner: Autotuner, *args, **kwargs) -> CompiledKernel:
-        tuner.nargs, tried = dict(zip(tuner.arg_names, args, strict=False)), []
-        for config in tuner.prune_configs(kwargs):
-            tuner.best_config, chosen = config, config.all_kwargs()
-            if config.pre_hook:
-                config.pre_hook({**tuner.nargs, **kwargs, **chosen})
-            tuner.fn.run(*args, **kwargs, **chosen)
-            tried.append(launches.pop())
-            if tried[-1].shared <= device.shared_per_block:
+        tried = []
+        for _, launch in configurations(tuner, launches, args, kwargs):
+            tried.append(launch)
+            if launch.shared <= device.shared_per_block:
                 break
         launches.append(min(tried, key=lambda launch: launch.shared))
         return launches[-1].kernel
@@ -73,6 +69,17 @@ def capture(arch: int) -> Iterator[list[Launch]]:
         patch.multiple(torch.cuda, **cuda(device)),
     ):
         yield launches
+
+
+def configurations(tuner: Autotuner, launches: list, args, kwargs) -> Iterator[tuple[triton.Config, Launch]]:
+    """Compiles a call with one configuration after the other that the tuner's pruning leaves."""
+    tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
+    for config in tuner.prune_configs(kwargs):
+        tuner.best_config, chosen = config, config.all_kwargs()
+        if config.pre_hook:
+            config.pre_hook({**tuner.nargs, **kwargs, **chosen})
+        tuner.fn.run(*args, **kwargs, **chosen)
+        yield config, launches.pop()
 
 
 class Driver(DriverBase):

@@ -57,6 +57,17 @@ def by_rows(count: int) -> Callable[[Sequence], Iterable]:
 
 
 @dataclass(frozen=True)
+class Window:
+    """Where the lesson is about order: how often `programs` programs in a row load each byte that they load.
+
+    reuse: the least, on average; all loads but the first of a byte find it in the L2.
+    """
+
+    programs: int
+    reuse: float
+
+
+@dataclass(frozen=True)
 class Moves:
     """What the entry may move, graded from the trace, without a GPU.
 
@@ -65,6 +76,7 @@ class Moves:
     sectors: least share of the 32-byte sectors touched that is in use.
     launches: most kernels launched, torch's own included.
     memory: inputs -> most bytes allocated beyond the outputs.
+    window: what programs that run together share.
     """
 
     case: Case
@@ -73,6 +85,7 @@ class Moves:
     sectors: float = 0.9
     launches: int = 1
     memory: Callable = lambda *_: 0
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Speed:
     """A timed case. target is a share of the roofline time of its bytes and flops, never a time.
 
     bytes, flops: inputs -> necessary bytes, necessary operations.
+    naive_fails: whether the naive kernel misses this target; of several timed cases one may show nothing of the lesson.
     peers: what a user would call instead, by name; the first is the baseline that learners see. Each imports
     what it needs when it is called. A peer ending in "compile" is wrapped in torch.compile by the grader.
     """
@@ -88,7 +102,20 @@ class Speed:
     bytes: Callable
     target: float
     flops: Callable | None = None
+    naive_fails: bool = True
     peers: Mapping[str, Callable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How an autotuned entry behaves when it is called on `cases`, one after the other, on each architecture.
+
+    times: how often it tunes: once for each kind of call that deserves a choice of its own, and not more.
+    Every configuration that its pruning leaves has to fit the shared memory of the architecture.
+    """
+
+    cases: Sequence[Case]
+    times: int
 
 
 class Substitution:
@@ -139,6 +166,7 @@ class Exercise:
     tolerance: least relative error allowed, by dtype, where the library's is wrong for a reason that the spec gives.
     deterministic: results repeat bit for bit on a GPU.
     mutates: inputs, by the reference's argument names, that the entry changes in place.
+    tuning: how its autotuner behaves, where it has one.
     bugs: the first whose rung is `moves` or `fast` is the naive kernel that the target of `speed` must fail.
     """
 
@@ -149,6 +177,7 @@ class Exercise:
     outputs: Sequence[str] = ("out",)
     moves: Moves | None = None
     speed: Sequence[Speed] = ()
+    tuning: Tuning | None = None
     bugs: Sequence[Bug] = ()
     variants: Sequence[Variant] = ()
     tolerance: Mapping[torch.dtype, float] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import buffers, ceilings, devices, doctor, moves, own, targets, timing
+from . import buffers, ceilings, devices, doctor, moves, own, targets, timing, tuning
 from .call import Call, nonsense
 from .catalog import Part
 from .exercise import Case, Moves
@@ -47,6 +47,8 @@ class Grading:
         yield Check("correct", OWN, lambda: self._timed(self.own))
         for arch in ARCHS:
             yield Check("compiles", f"compiles sm_{arch}", lambda arch=arch: self._timed(self.compiles, arch))
+        if self.exercise.tuning:
+            yield Check("compiles", "compiles as tuned", lambda: self._timed(self.tunes))
         if self.exercise.moves:
             yield Check("moves", "moves", lambda: self._timed(self.moves))
         for speed in self.exercise.speed:
@@ -103,10 +105,7 @@ class Grading:
         """The first and the timed configurations, compiled for one architecture."""
         kernels = {}
         for case in [self.exercise.cases[0], *(speed.case for speed in self.exercise.speed)]:
-            with torch.device("meta"):
-                inputs = self.exercise.inputs(**case.values)
-            args = [buffers.describe(0, a) if isinstance(a, torch.Tensor) else a for a in inputs]
-            answer = self.ask("compile", "compile", case, args=args, arch=arch)
+            answer = self.ask("compile", "compile", case, args=self._described(case), arch=arch)
             if "error" not in answer:
                 answer = self._again(answer, arch)
             if "error" in answer:
@@ -128,6 +127,22 @@ class Grading:
                 )
         spilling = [f"{k['kernel']} spills {k['spills']:,} bytes of registers" for k in facts["kernels"] if k["spills"]]
         return Verdict("pass", "; ".join(sorted(set(spilling))), facts)
+
+    def tunes(self) -> Verdict:
+        """Whether the autotuner tunes as often as it should, among configurations that fit, on each architecture."""
+        wanted = self.exercise.tuning
+        calls = [self._described(case) for case in wanted.cases]
+        for arch in ARCHS:
+            answer = self.ask("compile", "tune", wanted.cases[0], calls=calls, arch=arch)
+            if "error" in answer:
+                return self.told("compile", answer["error"])
+            try:
+                fault = tuning.judge(wanted, answer["facts"], arch)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                return self.told("compile", nonsense()["error"])
+            if fault:
+                return Verdict("fail", fault)
+        return Verdict("pass")
 
     def moves(self) -> Verdict:
         """Bytes, sectors, launches and memory of one call on the CPU."""
@@ -170,6 +185,12 @@ class Grading:
         if verdict.status == "pass":
             verdict.printed = printed  # once is enough
         return verdict
+
+    def _described(self, case: Case) -> list:
+        """The arguments of a case without data."""
+        with torch.device("meta"):
+            inputs = self.exercise.inputs(**case.values)
+        return [buffers.describe(0, a) if isinstance(a, torch.Tensor) else a for a in inputs]
 
     def inputs(self, case: Case, device: str = "cpu", salt: int = 0) -> list:
         """The arguments of a case, the same at every call with one seed, device and salt."""
@@ -218,7 +239,8 @@ class Grading:
     def _judge(self, mode, case, wanted: Moves | None = None, salt: int = 0) -> Verdict:
         """One call, judged; with `wanted` also by what it moved."""
         with Call(self, mode, case, salt) as call:
-            answer = call.run()
+            window = {"window": wanted.window.programs} if wanted and wanted.window else {}
+            answer = call.run(**window)
             if "error" in answer:
                 return self.told(mode, answer["error"])
             verdict = call.verdict(answer)

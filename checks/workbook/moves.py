@@ -25,6 +25,9 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
         "launches": launches,
         "extra_memory": memory,
     }
+    if moves.window:
+        reuse = facts["window"]["bytes"] / max(1, facts["window"]["distinct"])
+        figures["reuse"] = round(reuse, 2)
     complaints = []
     if requested > moves.slack * necessary:
         complaints.append(
@@ -41,6 +44,11 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
     if launches > moves.launches:
         names = [launch["kernel"] for launch in facts["launches"]] + [f"torch's {op['name']}" for op in operations]
         complaints.append(f"launches {launches} kernels where {moves.launches} will do: {', '.join(names[:8])}")
+    if moves.window and reuse < moves.window.reuse:
+        complaints.append(
+            f"{moves.window.programs} programs in a row load each byte {reuse:.1f} times between them, at least "
+            f"{moves.window.reuse} is asked: number the tiles so that neighbours share what they load"
+        )
     if memory > moves.memory(*inputs):
         complaints.append(f"allocates {memory:,} bytes beyond its outputs, at most {moves.memory(*inputs):,} is asked")
     return complaints, figures

@@ -20,6 +20,7 @@ from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from .order import Windows
 from .races import Allocation, Timeline, runs
 
 SECTOR_BITS = 5  # a GPU moves no less than 32 bytes
@@ -67,10 +68,10 @@ class Trace:
         self.launching = False
         self.reset()
 
-    def reset(self, watch: int | None = None) -> None:
-        """Forgets everything. watch: the address of which every store is to be told."""
+    def reset(self, watch: int | None = None, window: int = 0) -> None:
+        """Forgets everything. watch: the address of which every store is to be told. window: programs, see order.py."""
         self.launches, self.findings, self.flops = [], {}, 0
-        self.watch, self.watched = watch, []
+        self.watch, self.watched, self.window, self.windows = watch, [], window, None
         self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0))
 
     def facts(self) -> dict:
@@ -78,15 +79,15 @@ class Trace:
 
         launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store
         or atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct
-        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot. findings: each with kind,
-        line, message.
+        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot. window: of the last launch,
+        see order.py. findings: each with kind, line, message.
         """
         lines = [
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
             for (kernel, line, kind, arg), counts in self.lines.items()
         ]
-        findings = list(self.findings.values())
-        return dict(launches=self.launches, lines=lines, flops=self.flops, findings=findings, watched=self.watched)
+        facts = dict(launches=self.launches, lines=lines, flops=self.flops, findings=list(self.findings.values()))
+        return dict(facts, watched=self.watched, window=self.windows.facts() if self.windows else None)
 
     def on_launch(self, executor, args, kwargs) -> None:
         self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename)
@@ -102,12 +103,15 @@ class Trace:
 
     def on_grid(self, builder, *grid) -> None:
         self.launches.append(dict(kernel=self.launch.kernel, grid=[int(n) for n in grid], programs=0))
+        self.windows = Windows(self.window) if self.window else None
 
     def on_program(self, builder, *program) -> None:
         launch = self.launches[-1]
         launch["programs"] += 1
         self.program = program[0] if launch["grid"][1:] == [1, 1] else program
         self.launch.timeline.begin(self.program)
+        if self.windows:
+            self.windows.begin(launch["grid"], program)
 
     def on_load(self, builder, pointers, mask, *_, **__) -> None:
         self.access("load", pointers, mask)
@@ -164,6 +168,8 @@ class Trace:
             counts["useful"] += useful
             counts["times"] += 1
             if kind == "load":
+                if self.windows:
+                    self.windows.load(starts, ends)
                 self.race(argument, line, allocation.load(timeline, line, starts, ends, name))
             elif kind == "store":
                 if self.watch is not None and starts[0] <= self.watch < ends[-1]:

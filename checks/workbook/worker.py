@@ -28,7 +28,7 @@ def prepare(mode: str) -> None:
     if mode == "gpu":
         from . import allocator  # noqa: F401
     if mode == "compile":
-        from . import codegen
+        from . import autotuner, codegen  # noqa: F401
 
         codegen.warm_up()
 
@@ -105,6 +105,7 @@ class Interpreter:
         self.trace = trace.install(self.allocation_of)
         # a small made-up GPU, so that persistent programs do loop over several tiles
         properties = SimpleNamespace(name="interpreter", multi_processor_count=4, major=9, minor=0)
+        properties.shared_memory_per_block_optin = 99 << 10
         torch.cuda.get_device_properties = lambda *_: properties
 
     def allocation_of(self, address):
@@ -119,7 +120,7 @@ class Interpreter:
         described = [a for a in request["args"] if isinstance(a, dict)]
         self.inputs = [(d["offset"], self.buffers.nbytes(d)) for d in described]
         watch = request.get("watch")
-        self.trace.reset(None if watch is None else self.arena.data_ptr() + watch)
+        self.trace.reset(None if watch is None else self.arena.data_ptr() + watch, request.get("window", 0))
         quiet = lambda: self.trace.launching  # noqa: E731
         self.heap = self.buffers.Heap(self.arena, *request["heap"], quiet)
         return called(self, entry, request) | {"facts": self.trace.facts()}
@@ -129,18 +130,12 @@ class Compiler:
     """Compiles what the entry launches, on tensors without data."""
 
     def __init__(self, buffers, arena):
-        from . import codegen
+        from . import autotuner, codegen
 
-        self.codegen, self.arena = codegen, buffers.attach(arena).numpy()
+        self.codegen, self.autotuner, self.arena = codegen, autotuner, buffers.attach(arena).numpy()
 
     def compile(self, entry, request):
-        import torch
-
-        def meta(a):
-            dtype = getattr(torch, a["dtype"])
-            return torch.empty_strided(a["shape"], a["stride"], dtype=dtype, device="meta")
-
-        args = [meta(a) if isinstance(a, dict) else a for a in request["args"]]
+        args = self._meta(request["args"])
         with self.codegen.capture(request["arch"]) as launches:
             entry(*args)
         told, at = [], 0
@@ -151,6 +146,22 @@ class Compiler:
             told.append({"grid": launch.grid, "line": self.codegen.line_of_def(launch.kernel.src.fn), **place})
             at += len(text)
         return {"facts": told}
+
+    def tune(self, entry, request):
+        """Calls the entry on one set of arguments after the other; says when it would tune, and among what."""
+        with self.autotuner.observe(request["arch"]) as tunings:
+            for args in request["calls"]:
+                entry(*self._meta(args))
+        return {"facts": tunings}
+
+    def _meta(self, args):
+        import torch
+
+        def meta(a):
+            dtype = getattr(torch, a["dtype"])
+            return torch.empty_strided(a["shape"], a["stride"], dtype=dtype, device="meta")
+
+        return [meta(a) if isinstance(a, dict) else a for a in args]
 
     def again(self, entry, request):
         """Compiles the intermediate code that lies in the arena: what another worker told of, without its word."""

@@ -1,0 +1,118 @@
+import torch
+from workbook.exercise import Bug, Exercise, Moves, Speed, Tuning, Variant, by_rows, case, normal
+
+LAYOUTS = {  # (m, n) -> the strides of a matrix, in elements
+    "rows": lambda m, n: (n, 1),
+    "columns": lambda m, n: (1, m),
+    "padded": lambda m, n: (n + 24, 1),
+    "every_other": lambda m, n: (4 * n, 2),
+    "same_rows": lambda m, n: (0, 1),
+}
+CONFIGS = """CONFIGS = [
+    config(128, 256, 64, num_warps=8, num_stages=3),
+    config(128, 128, 64, num_warps=8, num_stages=3),
+    config(64, 128, 64, num_warps=4, num_stages=4),
+    config(64, 64, 128, num_warps=4, num_stages=4),
+    config(32, 64, 128, num_warps=4, num_stages=4),
+]"""
+KEPT = "        if c.num_stages * (tile_m + tile_n) * tile_k * a.element_size() <= limit:\n"
+
+
+def matrix(m, n, layout, dtype, mean=0.0):
+    a, b = LAYOUTS[layout](m, n)
+    elements = 1 + (m - 1) * a + (n - 1) * b if m and n else 0
+    return normal(elements, dtype=dtype, mean=mean).as_strided((m, n), (a, b))
+
+
+def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):
+    return matrix(m, k, a, dtype, mean), matrix(k, n, b, dtype, mean)
+
+
+def necessary(a, b):
+    return (a.numel() + b.numel() + a.shape[0] * b.shape[1]) * a.itemsize
+
+
+def tiles_of_64(a, b):
+    """Bytes that tiles of 64 x 64 ask for: all of a for each 64 columns of b, all of b for each 64 rows of a."""
+    (m, k), n = a.shape, b.shape[1]
+    return (m * k * (n // 64) + k * n * (m // 64) + m * n) * a.itemsize
+
+
+def products(a, b):
+    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
+
+
+def multiply(a, b):
+    return a @ b
+
+
+def gems(a, b):
+    import flag_gems
+
+    return flag_gems.mm(a, b)
+
+
+peers = {"torch": multiply, "flag_gems": gems}
+
+exercise = Exercise(
+    entry="matmul",
+    outputs=("product",),
+    inputs=matrices,
+    reference=multiply,
+    cases=[
+        case(m=130, n=135, k=70), case(m=1, n=1, k=1), case(m=128, n=128, k=64), case(m=127, n=129, k=65),
+        case(m=1200, n=300, k=16), case(m=3, n=200, k=300), case(m=200, n=3, k=300),
+        case(m=0, n=5, k=7), case(m=5, n=0, k=7), case(m=5, n=7, k=0),
+        case(m=70, n=90, k=130, dtype=torch.float16), case(m=70, n=90, k=130, a="columns", b="columns"),
+        case(m=70, n=90, k=130, a="padded", b="every_other"), case(m=70, n=90, k=130, a="same_rows"),
+        case(m=2**16 + 1, n=16, k=2**15, needs_gb=20, slices=by_rows(2**13)),
+    ],
+    moves=Moves(case(m=512, n=512, k=64), bytes=tiles_of_64),
+    # rows of a batch that comes and goes: 4096 and 3500 share a choice, 16 and 13 another
+    tuning=Tuning([case(m=m, n=1024, k=512) for m in (4096, 3504, 4096, 16, 16)], times=2),
+    speed=[
+        Speed(case(m=4096, n=4096, k=4096), bytes=necessary, flops=products, target=0.65, peers=peers),
+        Speed(case(m=8192, n=8192, k=8192), bytes=necessary, flops=products, target=0.65, peers=peers),
+        Speed(case(m=64, n=8192, k=8192), bytes=necessary, flops=products, target=0.65, peers=peers),
+        Speed(case(m=512, n=4096, k=4096), bytes=necessary, flops=products, target=0.50, peers=peers),
+    ],
+    bugs=[
+        Bug("2.1b's tile for every shape",
+            (CONFIGS, "CONFIGS = [config(128, 128, 64, num_warps=8, num_stages=3)]"), rung="fast"),
+        Bug("tunes for every m anew", ('KEY = ["m_class", "n", "k"]', 'KEY = ["m", "n", "k"]'), rung="compiles"),
+        Bug("tunes once for all", ('KEY = ["m_class", "n", "k"]', 'KEY = ["n", "k"]'), rung="compiles"),
+        Bug("tunes for every m, by another name", ("m_class = triton.next_power_of_2(m)", "m_class = m"),
+            rung="compiles"),
+        Bug("keeps what does not fit", (KEPT, "        if tile_m + tile_n + tile_k > 0:\n"), rung="compiles"),
+        Bug("counts elements, not bytes", (" * a.element_size() <= limit", " <= limit"), rung="compiles"),
+        Bug("counts one stage", ("if c.num_stages * (tile_m", "if (tile_m"), rung="compiles"),
+        Bug("prunes for the GPU at which it was written", ("<= limit:", "<= 227 * 1024:"), rung="compiles"),
+        Bug("small tiles for all", (CONFIGS, """CONFIGS = [
+    config(32, 32, 64, num_warps=4, num_stages=3), config(32, 32, 32, num_warps=4, num_stages=3)
+]"""), rung="moves"),
+        Bug("a grid for one tile size", ('triton.cdiv(m, values["TILE_M"]) * triton.cdiv(n, values["TILE_N"])',
+            "triton.cdiv(m, 256) * triton.cdiv(n, 256)"), caught="m=130,n=135,k=70"),
+        Bug("a tile of c by its own transpose", ('triton.cdiv(m, values["TILE_M"]) * triton.cdiv(n, values["TILE_N"])',
+            'triton.cdiv(m, values["TILE_N"]) * triton.cdiv(n, values["TILE_N"])'), caught="m=130,n=135,k=70"),
+    ],
+    variants=[
+        Variant("other tiles", fill={1: """
+            CONFIGS = [
+                config(m, n, k, num_warps=warps, num_stages=stages)
+                for m, n, k, warps, stages in
+                [(16, 128, 128, 4, 3), (64, 128, 32, 4, 5), (128, 128, 64, 4, 3), (256, 128, 64, 8, 3)]
+            ]
+        """}),
+        Variant("prunes what it tries, not what it has", fill={2: """
+            size = a.element_size()
+            return list(filter(lambda c: (c.kwargs["TILE_M"] + c.kwargs["TILE_N"]) * c.kwargs["TILE_K"] * c.num_stages
+                               <= limit // size, configs))
+        """}),
+        Variant("classes by the number of digits", fill={4: """
+            m_class = (m - 1).bit_length()
+
+            def grid(values):
+                return (triton.cdiv(m, values["TILE_M"]) * triton.cdiv(n, values["TILE_N"]), 1, 1)
+        """}),
+    ],
+)

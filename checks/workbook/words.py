@@ -53,6 +53,8 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
         text = f"{message}: a function that a kernel calls needs @triton.jit too"
     elif kind == "AssertionError" and message.endswith("is not string"):
         text = 'a print in a kernel begins with a string, as in `print("offsets", offsets)`'
+    elif kind == "AutotunerError" and "after pruning" in message:
+        text = "no configuration is left after pruning: the pruning function has to return a list of at least one"
     elif kind == "SyntaxError":
         text = f"syntax error: {message}"
     elif kind in ("IndentationError", "TabError"):

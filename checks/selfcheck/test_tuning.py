@@ -29,8 +29,8 @@ def tuned(m, shared=1000):
         (
             [tuned(1)],
             80,
-            "tunes 1 time for the calls m=4096, m=3504, m=16, 2 are asked: its key (m=1, n=8) takes calls for alike that "
-            "deserve a choice of their own",
+            "tunes 1 time for the calls m=4096, m=3504, m=16, 2 are asked: its key (m=1, n=8) takes calls for alike "
+            "that deserve a choice of their own",
         ),
         (
             [tuned(4096, 166_913), tuned(16)],

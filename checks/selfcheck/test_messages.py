@@ -1,7 +1,9 @@
 """What a learner reads when something is wrong with the file, word for word: one line, and the line of the file."""
 
 import pytest
-from workbook import catalog, grader
+from workbook import catalog, grader, stub
+from workbook.call import Call
+from workbook.exercise import case
 
 PART = catalog.select("1.1a")[0]
 SOURCE = PART.file(catalog.SOLUTIONS).read_text()
@@ -197,3 +199,82 @@ def test_what_the_learner_prints_is_kept(grade):
     verdict = graded(grade, ("    n, BLOCK", '    print("n is", x.numel())\n    n, BLOCK'))
     assert verdict.status == "pass"
     assert verdict.printed == "n is 1025\n"
+
+
+STRIDED = catalog.select("2.2a")[0]
+
+
+def predicted(grade, body):
+    """The verdict on 2.2a with this for a body of predicted_share, and where it stands."""
+    source = stub.fill(STRIDED.file(catalog.SOLUTIONS).read_text(), {3: body})
+    return grade(STRIDED, source).predicts(), f"\na_strided_access.py:{line_of(body, source)}: {body}"
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "quoted"),
+    [
+        ("pass", "returned None where an int or a float is expected", False),
+        ('return "all of it"', "returned str where an int or a float is expected", False),
+        ("return 1 / 0", "ZeroDivisionError: division by zero", True),
+        ("return 10**400", "OverflowError: int too large to convert to float", False),
+        (
+            "return 0",
+            "predicted_share(stride=1, itemsize=4) is 0.0, the trace shows 1.0: "
+            "4,096 bytes in use in 128 sectors of 32 bytes",
+            False,
+        ),
+        (
+            'return float("nan")',
+            "predicted_share(stride=1, itemsize=4) is nan, the trace shows 1.0: "
+            "4,096 bytes in use in 128 sectors of 32 bytes",
+            False,
+        ),
+        (
+            "return round(1 / stride, 4)",
+            "predicted_share(stride=3, itemsize=4) is 0.3333, the trace shows 0.3333333333333333: "
+            "4,096 bytes in use in 384 sectors of 32 bytes",
+            False,
+        ),
+    ],
+    ids=["None", "text", "exception", "huge", "zero", "NaN", "rounded"],
+)
+def test_prediction(grade, body, message, quoted):
+    verdict, where = predicted(grade, body)
+    assert (verdict.status, verdict.message) == ("fail", message + where * quoted)
+
+
+def test_endless_prediction(grade, monkeypatch):
+    monkeypatch.setitem(grader.DEADLINE, "interpret", 2.0)
+    verdict, where = predicted(grade, "while True: pass")
+    assert verdict.message == "no answer within 2 s: an endless loop?" + where
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        (
+            "def share(stride, itemsize)",
+            "the file defines no function 'predicted_share': the grader calls predicted_share(stride, itemsize)",
+        ),
+        (
+            "def predicted_share(stride)",
+            "predicted_share() takes 1 positional argument but 2 were given: "
+            "the grader calls predicted_share(stride, itemsize)",
+        ),
+    ],
+    ids=["missing", "signature"],
+)
+def test_prediction_that_cannot_be_asked(grade, definition, message):
+    source = STRIDED.file(catalog.SOLUTIONS).read_text()
+    source = source.replace("def predicted_share(stride, itemsize)", definition)
+    assert grade(STRIDED, source).predicts().message == message
+
+
+@pytest.mark.parametrize("stride", [0, -2])
+def test_refused_stride(grade, stride):
+    """The given lines of 2.2a say what is wrong with it, on the way to the launch."""
+    grading = grade(STRIDED)
+    with Call(grading, "interpret", case(n=5, stride=1)) as call:
+        call.args[1] = stride
+        verdict = grading.told("interpret", call.run()["error"])
+    assert verdict.message.splitlines()[0] == f"ValueError: the stride is {stride}, it has to be at least 1"

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from workbook import buffers, call, catalog, moves, warm
+from workbook import buffers, call, catalog, moves, stub, warm
 from workbook.exercise import Moves, case
 
 PART = catalog.select("1.1a")[0]
@@ -143,6 +143,37 @@ def test_what_moves_says():
         "allocates 28 bytes beyond its outputs, at most 0 is asked",
     ]
     assert figures["requested_bytes"] == 6144
+
+
+STRIDED = catalog.select("2.2a")[0]
+
+
+def test_waste_that_was_foretold_is_waste(grade):
+    """The right share is the spec's to say, whatever the learner's kernel does, and foretells of itself."""
+    wasteful = next(bug for bug in STRIDED.exercise.bugs if bug.what == "one element a program")
+    source = wasteful.apply(STRIDED.file(catalog.SOLUTIONS).read_text())
+    verdict = grade(STRIDED, stub.fill(source, {3: "return itemsize / SECTOR"})).predicts()
+    assert verdict.message == (
+        "the loads of n=1024,stride=1,fp32 use 0.125 of the sectors that they touch, where 1.0 can be had: "
+        "mend the kernel before the prediction"
+    )
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "worker.Interpreter.predict = lambda *_: {}",
+        "worker.Interpreter.predict = lambda *_: {'value': [1.0]}",
+        "worker.Interpreter.predict = lambda *_: {'value': 10**400}",
+        "trace.Trace.facts = lambda *_: {'launches': [1], 'lines': 7}",
+        "trace.Trace.facts = lambda *_: {'launches': [1], 'lines': [{'kind': 'load'}]}",
+    ],
+)
+def test_a_lie_about_a_prediction_fails(grade, lie):
+    source = f"from workbook import trace, worker\n{lie}\n" + STRIDED.file(catalog.SOLUTIONS).read_text()
+    verdict = grade(STRIDED, source).predicts()
+    assert verdict.status == "fail"
+    assert verdict.message == "the process answered something that the grader cannot read"
 
 
 def test_unknown_parts_are_answered_with_the_nearest():

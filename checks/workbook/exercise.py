@@ -89,6 +89,20 @@ class Moves:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What a function of the learner's has to foretell: the share in use of the sectors that the entry's loads touch.
+
+    function: its name. arguments: inputs -> its arguments, by name and in order.
+    share: inputs -> the right number. It is asked exactly, of the function and of the trace of the learner's kernel.
+    """
+
+    function: str
+    arguments: Callable
+    share: Callable
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
 class Speed:
     """A timed case. target is a share of the roofline time of its bytes and flops, never a time.
 
@@ -176,6 +190,7 @@ class Exercise:
     cases: Sequence[Case]
     outputs: Sequence[str] = ("out",)
     moves: Moves | None = None
+    prediction: Prediction | None = None
     speed: Sequence[Speed] = ()
     tuning: Tuning | None = None
     bugs: Sequence[Bug] = ()

@@ -5,7 +5,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -51,6 +51,8 @@ class Grading:
             yield Check("compiles", "compiles as tuned", lambda: self._timed(self.tunes))
         if self.exercise.moves:
             yield Check("moves", "moves", lambda: self._timed(self.moves))
+        if prediction := self.exercise.prediction:
+            yield Check("moves", f"moves {prediction.function}", lambda: self._timed(self.predicts))
         for speed in self.exercise.speed:
             name = "fast" if len(self.exercise.speed) == 1 else f"fast {speed.case.id}"
             yield Check("fast", name, lambda speed=speed: self._timed(self.fast, speed))
@@ -151,6 +153,28 @@ class Grading:
             verdict.message = f"not measured: {verdict.message}"
         return verdict
 
+    def predicts(self) -> Verdict:
+        """What the learner's function foretells of each case, held against what is right and what the trace shows."""
+        prediction = self.exercise.prediction
+        for case in prediction.cases:
+            with Call(self, "interpret", case) as call:
+                arguments = prediction.arguments(*call.inputs)
+                asked = replace(case, entry=prediction.function)
+                said = self.ask("interpret", "predict", asked, args=list(arguments.values()))
+                if "error" in said:
+                    return self.told("interpret", said["error"], f"{prediction.function}({', '.join(arguments)})")
+                answer = call.run()
+                verdict = self.told("interpret", answer["error"]) if "error" in answer else call.verdict(answer)
+                if verdict.status != "pass":
+                    return verdict
+                try:
+                    wrong = moves.foretold(prediction, case, call.inputs, float(said["value"]), answer)
+                except (KeyError, TypeError, ValueError, OverflowError):
+                    return self.told("interpret", nonsense()["error"])
+                if wrong:
+                    return Verdict("fail", wrong, printed=self.workers["interpret"].printed())
+        return Verdict("pass")
+
     def fast(self, speed) -> Verdict:
         """The share of the roofline that a timed case reaches on the GPU here."""
         missing = self._missing_gpu(0)
@@ -175,13 +199,13 @@ class Grading:
             return worker.loaded
         return worker.ask(do, DEADLINE[mode], entry=case.entry or self.exercise.entry, **request)
 
-    def told(self, mode: str, error: dict) -> Verdict:
+    def told(self, mode: str, error: dict, calls: str = "") -> Verdict:
         """The verdict on an error that the worker told; a worker that is of no more use is dropped."""
         worker = self.workers[mode]
         printed = worker.printed()
         if error["type"] in ("TimeOut", "Died", "Nonsense") or "error" in worker.loaded or mode == "gpu":
             self.drop(mode)  # an error can poison a CUDA context
-        verdict = told(error, self.part, self.exercise, self.file)
+        verdict = told(error, self.part, self.exercise, self.file, calls)
         if verdict.status == "pass":
             verdict.printed = printed  # once is enough
         return verdict

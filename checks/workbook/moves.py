@@ -1,6 +1,6 @@
 """Bytes, sectors, launches and memory against what is necessary: a good kernel told from a merely right one."""
 
-from .exercise import Moves
+from .exercise import Case, Moves, Prediction
 
 SECTOR = 32  # bytes that the memory system moves at a time
 
@@ -14,8 +14,7 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
     lines = facts["lines"]
     necessary = moves.bytes(*inputs)
     requested = sum(line["bytes"] for line in lines) + sum(op["bytes"] for op in operations)
-    touched = SECTOR * sum(line["sectors"] for line in lines)
-    share = sum(line["useful"] for line in lines) / touched if touched else 1.0
+    share = in_use(lines)
     launches = len(facts["launches"]) + len(operations)
     memory = sum(size for _, size in answer["taken"]) + answer["elsewhere"] - outputs
     figures = {
@@ -39,7 +38,7 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
         complaints.append(
             f"uses {share:.0%} of the {SECTOR}-byte sectors it touches, at least {moves.sectors:.0%} is asked; "
             f"worst is the {worst['kind']} of {worst['arg']} in line {worst['line']}, "
-            f"which uses {worst['useful'] / (SECTOR * worst['sectors']):.0%}"
+            f"which uses {in_use([worst]):.0%}"
         )
     if launches > moves.launches:
         names = [launch["kernel"] for launch in facts["launches"]] + [f"torch's {op['name']}" for op in operations]
@@ -52,6 +51,34 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
     if memory > moves.memory(*inputs):
         complaints.append(f"allocates {memory:,} bytes beyond its outputs, at most {moves.memory(*inputs):,} is asked")
     return complaints, figures
+
+
+def foretold(prediction: Prediction, case: Case, inputs, said: float, answer: dict) -> str:
+    """What is wrong with a learner's prediction of a case, in words; empty where it holds.
+
+    said: what the learner's function returned. answer: what the worker said of the learner's kernel.
+    """
+    loads = [line for line in answer["facts"]["lines"] if line["kind"] == "load"]
+    right, traced = prediction.share(*inputs), in_use(loads)
+    if traced != right:
+        return (
+            f"the loads of {case.id} use {traced} of the sectors that they touch, where {right} can be had: "
+            "mend the kernel before the prediction"
+        )
+    if said != right:
+        arguments = ", ".join(f"{name}={value}" for name, value in prediction.arguments(*inputs).items())
+        useful, sectors = (sum(load[what] for load in loads) for what in ("useful", "sectors"))
+        return (
+            f"{prediction.function}({arguments}) is {said}, the trace shows {traced}: "
+            f"{useful:,} bytes in use in {sectors:,} sectors of {SECTOR} bytes"
+        )
+    return ""
+
+
+def in_use(lines) -> float:
+    """The share in use of the sectors that some lines of the trace touch."""
+    touched = SECTOR * sum(line["sectors"] for line in lines)
+    return sum(line["useful"] for line in lines) / touched if touched else 1.0
 
 
 def _by_bytes(lines, operations):

@@ -24,22 +24,22 @@ class Verdict:
     seconds: float = 0.0
 
 
-def told(error: dict, part: Part, exercise: Exercise, file: Path) -> Verdict:
-    """The verdict (todo or fail) on an error that a worker told."""
+def told(error: dict, part: Part, exercise: Exercise, file: Path, calls: str = "") -> Verdict:
+    """The verdict (todo or fail) on an error that a worker told. calls: what the grader called, if not the entry."""
     line, message = error.get("line"), error["message"].strip()
     if (error.get("todo") or "").startswith(f"TODO {part.id}, "):
         return Verdict("todo", open_blanks(part, file))
     kind = error["type"]
     if kind in ("NoServer", "NoSandbox"):
         return Verdict("error", message)
-    calls = f"{exercise.entry}({', '.join(exercise.argument_names)})"
+    calls = calls or f"{exercise.entry}({', '.join(exercise.argument_names)})"
     if kind == "TimeOut":
         text = f"{message}: an endless loop?"
     elif kind == "Died":
         text = message + (": an access far out of bounds?" if "SIGSEGV" in message or "SIGBUS" in message else "")
     elif kind in ("OutOfBounds", "Nonsense", "MissingEntry", "WrongResult"):
         text = message + (f": the grader calls {calls}" if kind == "MissingEntry" else "")
-    elif kind == "TypeError" and re.search(rf"{exercise.entry}\(\) (takes|missing|got)", message):
+    elif kind == "TypeError" and re.search(rf"{calls.partition('(')[0]}\(\) (takes|missing|got)", message):
         text = f"{message}: the grader calls {calls}"
     elif kind == "UnicodeDecodeError" or "null bytes" in message or "codec can't decode" in message:
         text = "the file is not UTF-8 text"

@@ -125,6 +125,14 @@ class Interpreter:
         self.heap = self.buffers.Heap(self.arena, *request["heap"], quiet)
         return called(self, entry, request) | {"facts": self.trace.facts()}
 
+    def predict(self, entry, request):
+        """What a function of the learner's says in a number."""
+        value = entry(*request["args"])
+        if not isinstance(value, (int, float)):
+            what = "None" if value is None else type(value).__name__
+            raise WrongResult(f"returned {what} where an int or a float is expected")
+        return {"value": float(value)}
+
 
 class Compiler:
     """Compiles what the entry launches, on tensors without data."""

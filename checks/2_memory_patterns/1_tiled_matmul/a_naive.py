@@ -49,7 +49,7 @@ def gems(a, b):
     return flag_gems.mm(a, b)
 
 
-peers = {"torch": multiply, "flag_gems": gems}
+COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply, "flag_gems": gems}}
 
 exercise = Exercise(
     entry="matmul",
@@ -69,8 +69,8 @@ exercise = Exercise(
     ],
     moves=Moves(case(m=256, n=256, k=128, b="padded"), bytes=tiles_of_64),
     speed=[
-        Speed(case(m=4096, n=4096, k=4096), bytes=necessary, flops=products, target=0.55, peers=peers),
-        Speed(case(m=8192, n=8192, k=8192), bytes=necessary, flops=products, target=0.50, peers=peers),
+        Speed(case(m=4096, n=4096, k=4096), target=0.55, **COSTS),
+        Speed(case(m=8192, n=8192, k=8192), target=0.50, **COSTS),
     ],
     bugs=[
         Bug("no tiles: a row a program", (TILES, "TILE_M, TILE_N, TILE_K = 1, 128, 64"),

@@ -19,10 +19,12 @@ def config(TILE_M, TILE_N, TILE_K, num_warps, num_stages):
 ### BEGIN SOLUTION
 CONFIGS = [
     config(128, 256, 64, num_warps=8, num_stages=4),
+    config(128, 128, 64, num_warps=8, num_stages=5),
     config(128, 128, 64, num_warps=8, num_stages=3),
-    config(64, 128, 64, num_warps=4, num_stages=4),
+    config(64, 128, 128, num_warps=4, num_stages=4),
     config(64, 64, 128, num_warps=4, num_stages=4),
-    config(32, 64, 128, num_warps=4, num_stages=4),
+    config(64, 64, 64, num_warps=4, num_stages=4),
+    config(16, 128, 128, num_warps=4, num_stages=4),
 ]
 ### END SOLUTION
 

@@ -11,6 +11,7 @@ from . import devices
 
 COPY_BYTES = 1 << 30
 MATMUL = 4096
+RIDGE = 50  # operations a byte; what does fewer is bound by memory on every GPU of devices.py
 KNOWN = 0.85  # of the datasheet's bandwidth is what a large copy reaches at the least on a GPU that is idle
 IDLE = 0.90  # of what a copy reached before is what it has to reach again where nothing else uses the GPU
 

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import statistics
+from collections import deque
 from functools import cache
 
 import torch
@@ -11,6 +12,8 @@ from . import devices
 
 COPY_BYTES = 1 << 30
 MATMUL = 4096
+RIDGE = 50  # operations a byte; what does fewer is bound by memory on every GPU of devices.py
+SPIN = 30_000_000  # cycles, some 15 ms, in which calls queue up on the GPU
 KNOWN = 0.85  # of the datasheet's bandwidth is what a large copy reaches at the least on a GPU that is idle
 IDLE = 0.90  # of what a copy reached before is what it has to reach again where nothing else uses the GPU
 
@@ -25,6 +28,12 @@ def matmul_rate() -> float:
     """bf16 operations a second of a matmul on random data."""
     a, b = _matmul_buffers()
     return 2 * MATMUL**3 / (milliseconds(lambda: a @ b, 20) * 1e-3)
+
+
+def launch_ms() -> float:
+    """Milliseconds of the smallest kernel there is: no call takes less."""
+    one = torch.zeros(1, device="cuda")
+    return milliseconds(lambda: one.add_(1), 60, SPIN)
 
 
 @cache
@@ -50,10 +59,15 @@ def flush() -> None:
     ctypes.CDLL("libcuda.so.1").cuCtxResetPersistingL2Cache()
 
 
-def milliseconds(call, calls: int) -> float:
-    """Median milliseconds of a call, by events."""
+def milliseconds(call, calls: int, spin: int = 0) -> float:
+    """Median milliseconds of a call, by events.
+
+    spin: cycles that the GPU is kept busy first, while the calls queue up behind, so that none waits for Python.
+    """
     marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(calls)]
     call()
+    if spin:
+        torch.cuda._sleep(spin)
     for start, end in marks:
         start.record()
         call()
@@ -62,28 +76,32 @@ def milliseconds(call, calls: int) -> float:
     return statistics.median(start.elapsed_time(end) for start, end in marks)
 
 
-def time_peers(grading, speed, every: bool) -> dict[str, float | str]:
+def time_peers(grading, speed, every: bool, spin: int = 0) -> dict[str, float | str]:
     """Milliseconds of each peer (of the first, the baseline, unless `every`), or why there are none.
 
-    Timed as the kernel is: call after call, over inputs that together exceed the L2.
+    Timed as the kernel is: call after call, over inputs that together exceed the L2, and as many places for results.
     """
     result = {}
-    size = sum(a.nbytes for a in grading.inputs(speed.case, "meta") if isinstance(a, torch.Tensor))
-    sets = 1 + 2 * torch.cuda.get_device_properties(0).L2_cache_size // max(1, size)
     for name, call in list(speed.peers.items())[: None if every else 1]:
-        inputs = itertools.cycle([grading.inputs(speed.case, "cuda") for _ in range(sets)])
         try:
             peer = torch.compile(call) if name.endswith("compile") else call
-            for _ in range(5):
-                peer(*next(inputs))
-            result[name] = round(milliseconds(lambda peer=peer, inputs=inputs: peer(*next(inputs)), 60), 5)
+            result[name] = round(_in_turn(peer, grading, speed.case, spin), 5)
         except ImportError as error:
             result[name] = f"not installed: {error}"
         except Exception as error:  # a peer's failure is no verdict on the learner
             result[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
-        del inputs
     torch.cuda.empty_cache()
     return result
+
+
+def _in_turn(peer, grading, case, spin: int) -> float:
+    size = sum(a.nbytes for a in grading.inputs(case, "meta") if isinstance(a, torch.Tensor))
+    sets = 1 + 2 * torch.cuda.get_device_properties(0).L2_cache_size // max(1, size)
+    inputs = itertools.cycle([grading.inputs(case, "cuda") for _ in range(sets)])
+    kept = deque(maxlen=sets)  # a result that is let go would lend its place, still in the L2, to the next
+    for _ in range(max(5, sets + 1)):
+        kept.append(peer(*next(inputs)))
+    return milliseconds(lambda: kept.append(peer(*next(inputs))), 60, spin)
 
 
 @cache

@@ -2,25 +2,19 @@
 
 import json
 import secrets
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from . import catalog, doctor, progress, report
 from . import new as files
-from .catalog import Part, UnknownPart
+from .asked import graded_tree, one, select, stop
+from .catalog import Part
 from .report import say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 Id = Annotated[str, typer.Argument(metavar="ID", parser=str.lower, help="2.1b a part, 2.1 an exercise, 2 a stage")]
-
-
-def stop(message: str) -> NoReturn:
-    """One line of what was asked wrongly, and status 2."""
-    print(message, file=sys.stderr)
-    raise typer.Exit(2)
 
 
 @app.command()
@@ -68,44 +62,6 @@ def grade(part: Part, tree: Path, seed: int, peers: bool = False, verbose: bool 
     if tree == catalog.STAGES:
         progress.record(outcome, before)
     return outcome
-
-
-def select(text: str, stage: str = "") -> list[Part]:
-    try:
-        if stage and len(stage) != 1:
-            raise UnknownPart
-        return catalog.select(text)
-    except UnknownPart as error:
-        if not stage and not text.isdigit():
-            stop(str(error))
-        stages = sorted({part.stage for part in catalog.parts()})
-        there = "there is stage" if len(stages) == 1 else "there are stages"
-        stop(f"there is no stage {text} yet; {there} {', '.join(stages)}")
-
-
-def one(what: str, text: str) -> Part:
-    """The one part that a command is about."""
-    if not text:
-        stop(f"which part? For example: make {what} EX={catalog.parts()[0].id}")
-    chosen = select(text)
-    if len(chosen) > 1:
-        stop(f"{text} names {len(chosen)} parts; name one: make {what} EX={chosen[0].id}")
-    return chosen[0]
-
-
-def graded_tree(tree: Path | None, chosen: list[Part]) -> Path:
-    """The folder to grade, absolute; stops where it holds nothing to grade."""
-    if tree is None:
-        return catalog.STAGES
-    tree = tree.resolve()
-    try:
-        if not any(tree.iterdir()):
-            stop(f"{report.shown(tree)} is empty")
-    except OSError as error:
-        stop(f"the folder {tree} cannot be read: {error.strerror}")
-    if tree != catalog.STAGES and not any(part.file(tree).exists() for part in chosen):
-        stop(f"nothing to grade in {report.shown(tree)}: there is no {chosen[0].path}")
-    return tree
 
 
 @app.command(name="progress")
@@ -168,6 +124,38 @@ def solution(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do no
         say("not shown")
         return
     report.difference(mine, reference)
+
+
+@app.command(name="bench")
+def time_sizes(
+    id: Id = "",
+    tree: Annotated[Path | None, typer.Option(help="the folder to time; stages/ if none is named")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="where plots go; .workbook/bench if not named")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="draw this run, which is on record")
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="also what else a user would call, not the first alone")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="the inputs of an earlier run again")] = None,
+):
+    """Time parts over many sizes on a GPU, and plot them beside the roofline; or plot a run on record, anywhere."""
+    from . import bench
+
+    if not (id or source):
+        stop(f"which part? For example: make bench EX={catalog.parts()[0].id}")
+    chosen, folder = select(id), out or progress.folder() / "bench"
+    try:
+        if source:
+            bench.redraw(source, chosen, folder)
+        elif not bench.run(chosen, graded_tree(tree, chosen), folder, id, peers, seed):
+            raise typer.Exit(1)
+    except bench.CannotBench as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"{error.filename or folder} cannot be written: {error.strerror}")
 
 
 @app.command(name="doctor")

@@ -106,10 +106,12 @@ class Prediction:
 class Speed:
     """A timed case. target is a share of the roofline time of its bytes and flops, never a time.
 
-    bytes, flops: inputs -> necessary bytes, necessary operations.
+    bytes, flops: inputs -> necessary bytes, necessary operations (a function such as erf is one).
     naive_fails: whether the naive kernel misses this target; of several timed cases one may show nothing of the lesson.
     peers: what a user would call instead, by name; the first is the baseline that learners see. Each imports
     what it needs when it is called. A peer ending in "compile" is wrapped in torch.compile by the grader.
+    sweep: what `make bench` times beside the case: values of it by name, changed in step. Where none are named, its
+    largest are halved over and over.
     """
 
     case: Case
@@ -118,6 +120,7 @@ class Speed:
     flops: Callable | None = None
     naive_fails: bool = True
     peers: Mapping[str, Callable] = field(default_factory=dict)
+    sweep: Mapping[str, Sequence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

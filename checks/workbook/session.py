@@ -146,9 +146,9 @@ class Session:
             return Verdict("fail", f"leaves {others} process{'es' * (others > 1)} running beside the timed calls")
         return answer if isinstance(answer, Verdict) else (wall, answer, list(zip(seen, chosen, strict=True)))
 
-    def _go(self, calls: int) -> list[float] | Verdict:
-        """Milliseconds of each call as the worker's events tell it; or a Verdict."""
-        answer = self.opened if "error" in self.opened else self._ask("go", calls=calls)
+    def _go(self, calls: int, spin: int = 0) -> list[float] | Verdict:
+        """Milliseconds of each call as the worker's events tell it; or a Verdict. spin: see the worker's `go`."""
+        answer = self.opened if "error" in self.opened else self._ask("go", calls=calls, spin=spin)
         if "error" in answer:
             return self.grading.told("gpu", answer["error"])
         try:

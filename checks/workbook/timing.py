@@ -4,6 +4,7 @@ A rate is judged as a share of the roofline that this GPU reaches at this moment
 copy, or a matmul) and of the kernel take turns, so that clocks and neighbours move both. The target is a share.
 """
 
+import math
 import os
 import statistics
 from dataclasses import asdict, dataclass
@@ -52,7 +53,7 @@ def grade(grading, speed) -> Verdict:
             return error
         rounds, odd = [], []
         for count in range(1, (1 + EXTENSIONS) * ROUNDS + 1):
-            matmul = ceilings.matmul_rate() if flops else 1
+            matmul = ceilings.matmul_rate() if flops > ceilings.RIDGE * work else math.inf
             result = session.round()
             if isinstance(result, Verdict):
                 return result

@@ -215,9 +215,14 @@ class Gpu:
         return {}
 
     def go(self, entry, request):
-        """Calls the entry on one slot after the other; ms by events, which the grader holds against its own clock."""
+        """Calls the entry on one slot after the other; ms by events, which the grader holds against its own clock.
+
+        spin: cycles that the GPU is kept busy first, while the calls queue up behind, so that none waits for Python.
+        """
         arena, marks = self.opened.tensor, self.marks[: request["calls"]]
         self.marks[-1][0].record()  # so that the GPU has turned to this process also where nothing is called
+        if request["spin"]:
+            self.torch.cuda._sleep(request["spin"])
         elsewhere, copied = [], False
         for call, ((start, end), (args, places)) in enumerate(zip(marks, self.calls)):
             self.allocator.offer(places)

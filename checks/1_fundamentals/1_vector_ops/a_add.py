@@ -17,7 +17,10 @@ exercise = Exercise(
         case(n=2**31 + 1, dtype=torch.float16, needs_gb=40, slices=by_rows(2**27)),
     ],
     moves=Moves(case(n=2**16), bytes=three_vectors),
-    speed=[Speed(case(n=2**27), bytes=three_vectors, target=0.90, peers={"torch": torch.add})],
+    speed=[
+        Speed(case(n=2**27),
+            bytes=three_vectors, flops=lambda x, y: x.numel(), target=0.90, peers={"torch": torch.add}),
+    ],
     bugs=[
         Bug("drops the ragged tail", ("triton.cdiv(n, BLOCK)", "max(1, n // BLOCK)"), caught="n=1025"),
         Bug("no mask", ("mask = offsets < n", "mask = offsets < offsets + 1"), caught="n=1"),

@@ -34,6 +34,10 @@ def one_read(x, op, dim):
     return x.nbytes + (1 if dim is None else x.shape[0]) * x.itemsize
 
 
+def one_an_element(x, op, dim):
+    return x.numel()
+
+
 peers = {"torch": reference, "torch.compile": reference, "flag_gems": gems}
 
 exercise = Exercise(
@@ -60,8 +64,9 @@ exercise = Exercise(
     ],
     moves=Moves(case(m=4, n=2**13), bytes=one_read),
     speed=[
-        Speed(case(m=2**14, n=2**13), bytes=one_read, target=0.90, peers=peers),
-        Speed(case(m=2**14, n=2**13, op="sum", dim=None), bytes=one_read, target=0.88, peers=peers),
+        Speed(case(m=2**14, n=2**13), bytes=one_read, flops=one_an_element, target=0.90, peers=peers),
+        Speed(case(m=2**14, n=2**13, op="sum", dim=None),
+            bytes=one_read, flops=one_an_element, target=0.88, peers=peers),
     ],
     bugs=[
         Bug("one element a step", ("    BLOCK = 4096\n", "    BLOCK = 32\n"), rung="fast"),

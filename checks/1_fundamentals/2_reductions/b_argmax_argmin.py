@@ -88,7 +88,8 @@ exercise = Exercise(
     moves=Moves(case(m=4, n=2**13), bytes=one_read),
     speed=[
         Speed(case(m=2**14, n=2**13),
-            bytes=one_read, target=0.88, peers={"torch": reference, "torch.compile": reference, "flag_gems": gems}),
+            bytes=one_read, flops=lambda x, op: x.numel(), target=0.88,
+            peers={"torch": reference, "torch.compile": reference, "flag_gems": gems}),
     ],
     bugs=[
         Bug("two passes over memory", (UPDATE, FIRST_PASS), (LAST, SECOND_PASS), rung="moves"),

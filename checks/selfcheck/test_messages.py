@@ -201,6 +201,12 @@ def test_what_the_learner_prints_is_kept(grade):
     assert verdict.printed == "n is 1025\n"
 
 
+def test_what_the_learner_prints_before_an_error_is_kept(grade):
+    verdict = graded(grade, ("    n, BLOCK", '    print("n is", x.numel())\n    x = None\n    n, BLOCK'))
+    assert verdict.status == "fail"
+    assert verdict.printed == "n is 1025\n"
+
+
 STRIDED = catalog.select("2.2a")[0]
 
 

@@ -206,8 +206,7 @@ class Grading:
         if error["type"] in ("TimeOut", "Died", "Nonsense") or "error" in worker.loaded or mode == "gpu":
             self.drop(mode)  # an error can poison a CUDA context
         verdict = told(error, self.part, self.exercise, self.file, calls)
-        if verdict.status == "pass":
-            verdict.printed = printed  # once is enough
+        verdict.printed = printed
         return verdict
 
     def _described(self, case: Case) -> list:

@@ -51,7 +51,7 @@ def test_blank(part, number, grade):
     # a blank may be needed by some cases only
     verdicts = (grading.correct(case) for case in cpu_cases(part))
     first = next(v for v in verdicts if v.status != "pass")
-    for verdict in (first, *map(grading.compiles, ARCHS)):
+    for verdict in (first, *(check.run() for check in grading.checks() if check.rung == "compiles")):
         assert verdict.status == "todo"
         assert verdict.message.splitlines()[0] == f"blank {number} is still open"
 
@@ -109,11 +109,11 @@ def test_measured(part, measured):
     states = [m["parts"][part.id] for m in measured if part.id in m["parts"]]
     states = [s for s in states if s["fingerprint"] == measure.fingerprint(source(part))]
     assert states, f"not measured since it was changed: `python -m workbook.measure FILE {part.id}` on a GPU"
-    naive = next(b.what for b in part.exercise.bugs if b.rung in ("moves", "fast"))
+    naive = next((b.what for b in part.exercise.bugs if b.rung in ("moves", "fast")), None)
     for state in states:
         assert {name: c["status"] for name, c in state["checks"].items() if c["status"] != "pass"} == {}
         timed = [c["facts"]["timing"] for c in state["checks"].values() if c["rung"] == "fast"]
-        for speed, reference, slow in zip(part.exercise.speed, timed, state["slow"][naive], strict=True):
+        for speed, reference, slow in zip(part.exercise.speed, timed, state["slow"].get(naive, ()), strict=True):
             assert judged(reference, speed) == "pass"
             assert judged(slow["facts"]["timing"], speed) == "fail", f"{naive!r} is fast enough"
 

@@ -50,11 +50,12 @@ def flush() -> None:
     ctypes.CDLL("libcuda.so.1").cuCtxResetPersistingL2Cache()
 
 
-def milliseconds(call, calls: int) -> float:
-    """Median milliseconds of a call, by events."""
+def milliseconds(call, calls: int, before=lambda: None) -> float:
+    """Median milliseconds of a call, by events; `before` is called before each, and not counted."""
     marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(calls)]
     call()
     for start, end in marks:
+        before()
         start.record()
         call()
         end.record()

@@ -249,9 +249,10 @@ def test_tripwires(source, what):
 
 @pytest.mark.parametrize("part", [pytest.param(part, id=part.id) for part in catalog.parts()])
 def test_honest_work_trips_over_nothing(part):
-    source = part.file(catalog.SOLUTIONS).read_text()
+    source, kind = part.file(catalog.SOLUTIONS).read_text(), part.exercise.kind
+    given = {what for _, what in tripwires.look(new.stub_of(part).encode(), kind)}
     for text in (source, *(variant.apply(source) for variant in part.exercise.variants)):
-        assert tripwires.look(text.encode()) == []
+        assert {what for _, what in tripwires.look(text.encode(), kind)} <= given
 
 
 @pytest.mark.parametrize("source", [b"def (:", b"\0", b"+".join([b"1"] * 100_000), b"-" * 100_000, b"# coding: none\n"])

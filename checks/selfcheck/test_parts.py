@@ -52,7 +52,8 @@ def test_blank(part, number, grade):
     checks = [check for check in grading.checks() if check.rung in ("correct", "moves")]
     verdicts = ((check, check.run()) for check in checks)
     check, first = next(found for found in verdicts if found[1].status not in ("pass", "ungraded"))
-    for verdict in (first, *(map(grading.compiles, ARCHS) if check.rung == "correct" else ())):
+    compiles = [c for c in grading.checks() if c.rung == "compiles" and check.rung == "correct"]
+    for verdict in (first, *(check.run() for check in compiles)):
         assert verdict.status == "todo"
         assert verdict.message.splitlines()[0] == f"blank {number} is still open"
 
@@ -108,11 +109,11 @@ def test_measured(part, measured):
     states = [m["parts"][part.id] for m in measured if part.id in m["parts"]]
     states = [s for s in states if s["fingerprint"] == measure.fingerprint(source(part))]
     assert states, f"not measured since it was changed: `python -m workbook.measure FILE {part.id}` on a GPU"
-    naive = next(b.what for b in part.exercise.bugs if b.rung in ("moves", "fast"))
+    naive = next((b.what for b in part.exercise.bugs if b.rung in ("moves", "fast")), None)
     for state in states:
         assert {name: c["status"] for name, c in state["checks"].items() if c["status"] != "pass"} == {}
         timed = [c["facts"]["timing"] for c in state["checks"].values() if c["rung"] == "fast"]
-        for speed, reference, slow in zip(part.exercise.speed, timed, state["slow"][naive], strict=True):
+        for speed, reference, slow in zip(part.exercise.speed, timed, state["slow"].get(naive, ()), strict=True):
             assert judged(reference, speed) == "pass"
             if speed.naive_fails:
                 assert judged(slow["facts"]["timing"], speed) == "fail", f"{naive!r} is fast enough"

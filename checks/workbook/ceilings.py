@@ -59,8 +59,8 @@ def flush() -> None:
     ctypes.CDLL("libcuda.so.1").cuCtxResetPersistingL2Cache()
 
 
-def milliseconds(call, calls: int, spin: int = 0) -> float:
-    """Median milliseconds of a call, by events.
+def milliseconds(call, calls: int, spin: int = 0, before=lambda: None) -> float:
+    """Median milliseconds of a call, by events; `before` is called before each, and not counted.
 
     spin: cycles that the GPU is kept busy first, while the calls queue up behind, so that none waits for Python.
     """
@@ -69,6 +69,7 @@ def milliseconds(call, calls: int, spin: int = 0) -> float:
     if spin:
         torch.cuda._sleep(spin)
     for start, end in marks:
+        before()
         start.record()
         call()
         end.record()

@@ -176,6 +176,8 @@ class Variant(Substitution):
 class Exercise:
     """A part.
 
+    kind: `kernel`, or `benchmark`, whose entry takes a call of no arguments and returns its milliseconds. There a case
+    says how many megabytes the call moves, case(mb=30); no inputs, no reference, and of the rungs `correct` alone.
     entry: the host function that is graded.
     inputs: case values -> its positional arguments, tensors and numbers, made with torch's default device.
     reference: the oracle, run on float64, float32 and meta copies of the inputs; device-neutral.
@@ -188,9 +190,10 @@ class Exercise:
     """
 
     entry: str
-    inputs: Callable
-    reference: Callable
     cases: Sequence[Case]
+    kind: str = "kernel"
+    inputs: Callable | None = None
+    reference: Callable | None = None
     outputs: Sequence[str] = ("out",)
     moves: Moves | None = None
     prediction: Prediction | None = None
@@ -204,6 +207,8 @@ class Exercise:
 
     @property
     def argument_names(self) -> list[str]:
+        if self.kind == "benchmark":
+            return ["call"]
         code = self.reference.__code__
         return list(code.co_varnames[: code.co_argcount])
 

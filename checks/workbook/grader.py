@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from . import buffers, ceilings, devices, doctor, moves, own, targets, timing, tuning
+from . import benchmark, buffers, ceilings, devices, doctor, moves, own, targets, timing, tuning
 from .call import Call, nonsense
 from .catalog import Part
 from .exercise import Case, Moves
 from .warm import Worker
 from .words import TORCH, Verdict, told
 
-DEADLINE = {"import": 20.0, "interpret": 20.0, "gpu": 60.0, "compile": 90.0}  # seconds
+DEADLINE = {"import": 20.0, "interpret": 20.0, "simulate": 10.0, "gpu": 60.0, "compile": 90.0}  # seconds
 NOTHING = Path(__file__).with_name("nothing.py")
 OWN = "correct by its own kernels"
 ARCHS = (80, 86, 90)  # A100; RTX 30, with the shared memory of RTX 40 and L4 too; H100
@@ -41,9 +41,11 @@ class Grading:
         self.gpu, self.peers, self.workers = torch.cuda.is_available(), peers, {}
 
     def checks(self) -> Iterator[Check]:
-        """The ladder, in order."""
+        """The ladder, in order; a benchmark is correct, or it is not, and nothing more."""
         for case in self.exercise.cases:
             yield Check("correct", f"correct {case.id}", lambda case=case: self._timed(self.correct, case))
+        if self.exercise.kind == "benchmark":
+            return
         yield Check("correct", OWN, lambda: self._timed(self.own))
         for arch in ARCHS:
             yield Check("compiles", f"compiles sm_{arch}", lambda arch=arch: self._timed(self.compiles, arch))
@@ -249,7 +251,8 @@ class Grading:
         return verdict
 
     def _modes(self, case: Case) -> list[str]:
-        return ["interpret"] * (not case.needs_gb) + ["gpu"] * self.gpu
+        here = "simulate" if self.exercise.kind == "benchmark" else "interpret"
+        return [here] * (not case.needs_gb) + ["gpu"] * self.gpu
 
     def _missing_gpu(self, gigabytes):
         if not self.gpu:
@@ -261,6 +264,8 @@ class Grading:
 
     def _judge(self, mode, case, wanted: Moves | None = None, salt: int = 0) -> Verdict:
         """One call, judged; with `wanted` also by what it moved."""
+        if self.exercise.kind == "benchmark":
+            return benchmark.judge(self, mode, case, salt)
         with Call(self, mode, case, salt) as call:
             window = {"window": wanted.window.programs} if wanted and wanted.window else {}
             answer = call.run(**window)

@@ -1,8 +1,9 @@
 """Trusted: the process that workers are forked from.
 
 python -m workbook.server FD CACHE imports torch, once, and forks a server for each mode when it is first asked for;
-that one imports Triton and forks the workers. Modes: interpret (on the CPU), compile (for a GPU that need not be
-there), gpu. They do not mix in one process, for Triton reads TRITON_INTERPRET when it is imported.
+that one imports Triton and forks the workers. Modes: interpret (on the CPU), simulate (on a GPU that is
+made up, for benchmarks), compile (for a GPU that need not be there), gpu. They do not mix in one process, for Triton
+reads TRITON_INTERPRET when it is imported.
 """
 
 import contextlib

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import sandbox
 
-ARENA = {"interpret": 64 << 20, "compile": 8 << 20, "gpu": 1}  # bytes of the arena in main memory
+ARENA = {"interpret": 64 << 20, "compile": 8 << 20, "simulate": 1, "gpu": 1}  # bytes of the arena in main memory
 LIMIT = 200_000  # bytes a message
 LAST_WORD = 2.0  # seconds in which a process that has hung up ends as well
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -37,7 +37,7 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path, calls: str = "
         text = f"{message}: an endless loop?"
     elif kind == "Died":
         text = message + (": an access far out of bounds?" if "SIGSEGV" in message or "SIGBUS" in message else "")
-    elif kind in ("OutOfBounds", "Nonsense", "MissingEntry", "WrongResult"):
+    elif kind in ("OutOfBounds", "Nonsense", "MissingEntry", "WrongResult", "Refused"):
         text = message + (f": the grader calls {calls}" if kind == "MissingEntry" else "")
     elif kind == "TypeError" and re.search(rf"{calls.partition('(')[0]}\(\) (takes|missing|got)", message):
         text = f"{message}: the grader calls {calls}"

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import traceback
+from numbers import Real
 from types import SimpleNamespace
 
 from . import sandbox
@@ -25,8 +26,10 @@ def prepare(mode: str) -> None:
 
     if mode == "interpret":
         from . import repair, trace  # noqa: F401
+    if mode == "simulate":
+        from . import simulated  # noqa: F401
     if mode == "gpu":
-        from . import allocator  # noqa: F401
+        from . import allocator, unseen  # noqa: F401
     if mode == "compile":
         from . import autotuner, codegen  # noqa: F401
 
@@ -59,7 +62,7 @@ def run(mode: str, job: dict, scratch: str, seed: str, channel: int, arena: int,
     try:
         from . import buffers
 
-        kit = {"interpret": Interpreter, "compile": Compiler, "gpu": Gpu}[mode](buffers, arena)
+        kit = {"interpret": Interpreter, "simulate": Simulator, "compile": Compiler, "gpu": Gpu}[mode](buffers, arena)
         module = load(file)
         say(job["to"], done="loaded")
     except BaseException as error:
@@ -134,6 +137,21 @@ class Interpreter:
         return {"value": float(value)}
 
 
+class Simulator:
+    """Hands the entry, a benchmark, a call on a GPU that is not there."""
+
+    def __init__(self, buffers, arena):
+        from . import simulated
+
+        self.renew = simulated.renew
+        simulated.install()
+
+    def benchmark(self, entry, request):
+        gpu = self.renew(request["seed"])
+        ms = number(entry(lambda: gpu.call(request["bytes"])))
+        return {"ms": ms, "calls": gpu.calls, "flushed": gpu.flushed, "waited": gpu.waited}
+
+
 class Compiler:
     """Compiles what the entry launches, on tensors without data."""
 
@@ -199,6 +217,12 @@ class Gpu:
         finally:
             del self.arena, self.heap
             opened.close()
+
+    def benchmark(self, entry, request):
+        """Hands the entry, a benchmark, a call on the GPU."""
+        from . import unseen
+
+        return {"ms": number(entry(unseen.copy(request["bytes"])))}
 
     def open(self, entry, request):
         """Opens the arena of the timed calls: for each a slot of inputs and of places for its results."""
@@ -268,6 +292,12 @@ def several(result) -> list:
         if type(r) is not torch.Tensor:
             raise WrongResult(f"returned {'None' if r is None else type(r).__name__} where a tensor is expected")
     return results
+
+
+def number(result) -> float:
+    if isinstance(result, bool) or not isinstance(result, Real):
+        raise WrongResult(f"returned {'None' if result is None else type(result).__name__} where a number is expected")
+    return float(result)
 
 
 def describe(error: BaseException, file: str) -> dict:

@@ -25,7 +25,8 @@ from .processes import OVER_MEMORY, end, submission
 __all__ = ["LAYERS", "MEMORY", "OVER_MEMORY", "end", "enter", "layers", "missing", "submission", "trial"]
 
 LAYERS = ("namespaces", "landlock", "limits")
-MEMORY = {"interpret": 4 << 30, "compile": 8 << 30, "gpu": 48 << 30}  # bytes that a worker's processes may use
+# bytes that a worker's processes may use, by its mode
+MEMORY = {"interpret": 4 << 30, "simulate": 4 << 30, "compile": 8 << 30, "gpu": 48 << 30}
 PROCESSES, FILES, FILE_BYTES = 128, 512, 256 << 20
 PR_SET_NO_NEW_PRIVS = 38
 

@@ -76,6 +76,11 @@ class Call:
         """Whether what the worker says of its memory can be read, and lies where it may."""
         try:
             answer["taken"] = [(int(offset), int(size)) for offset, size in answer["taken"]]
+            facts = answer.get("facts", {})
+            for line in facts.get("lines", []):
+                line.update({name: count(line[name]) for name in ("line", "bytes", "sectors", "useful", "times")})
+                line.update({name: str(line[name]) for name in ("kernel", "kind", "arg")})
+            facts.update({name: count(facts[name]) for name in ("flops", "elementwise") if name in facts})
             for d in answer["results"]:
                 buffers.view(self.arena, d)
             low, high = self.heap
@@ -127,6 +132,13 @@ class Call:
                 if not compare.same_bytes(a, b).all():
                     return Verdict("fail", f"{name} is not the same in run {count + 2} as in run 1, on the same input")
         return Verdict("pass")
+
+
+def count(told) -> int:
+    """A number that a worker tells of. Raises ValueError where it is none that anything here can come to."""
+    if not isinstance(told, int) or not 0 <= told < 2**63:
+        raise ValueError(f"{told} is no count")
+    return told
 
 
 def nonsense() -> dict:

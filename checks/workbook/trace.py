@@ -20,6 +20,7 @@ from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from . import flops
 from .races import Allocation, Timeline, runs
 
 SECTOR_BITS = 5  # a GPU moves no less than 32 bytes
@@ -69,7 +70,7 @@ class Trace:
 
     def reset(self, watch: int | None = None) -> None:
         """Forgets everything. watch: the address of which every store is to be told."""
-        self.launches, self.findings, self.flops = [], {}, 0
+        self.launches, self.findings, self.flops, self.elementwise = [], {}, 0, 0
         self.watch, self.watched = watch, []
         self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0))
 
@@ -78,15 +79,16 @@ class Trace:
 
         launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store
         or atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct
-        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot. findings: each with kind,
-        line, message.
+        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot; elementwise: all others.
+        findings: each with kind, line, message.
         """
         lines = [
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
             for (kernel, line, kind, arg), counts in self.lines.items()
         ]
         findings = list(self.findings.values())
-        return dict(launches=self.launches, lines=lines, flops=self.flops, findings=findings, watched=self.watched)
+        counts = dict(flops=self.flops, elementwise=self.elementwise)
+        return dict(launches=self.launches, lines=lines, **counts, findings=findings, watched=self.watched)
 
     def on_launch(self, executor, args, kwargs) -> None:
         self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename)
@@ -121,8 +123,9 @@ class Trace:
     def on_cas(self, builder, pointers, *_) -> None:
         self.access("atomic", pointers, np.ones(pointers.data.shape, bool))
 
-    def on_dot(self, builder, a, b, *_) -> None:
-        self.flops += 2 * a.data.size * b.data.shape[-1]
+    def on_operations(self, dot, others) -> None:
+        self.flops += dot
+        self.elementwise += others
 
     def add_tensor(self, name, tensor) -> Argument:
         origin, size = tensor.data_ptr(), tensor.element_size()
@@ -241,9 +244,9 @@ def install(allocation_of) -> Trace:
         (InterpreterBuilder, "create_masked_store", trace.on_store),
         (InterpreterBuilder, "create_atomic_rmw", trace.on_rmw),
         (InterpreterBuilder, "create_atomic_cas", trace.on_cas),
-        (InterpreterBuilder, "create_dot", trace.on_dot),
     ):
         observe_before(owner, name, observe)
+    flops.install(trace.on_operations)
     mark_launches(trace)
     hand_on_arguments(trace)
     return trace

@@ -155,7 +155,14 @@ class Compiler:
     def again(self, entry, request):
         """Compiles the intermediate code that lies in the arena: what another worker told of, without its word."""
         text = self.arena[: request["size"]].tobytes()
-        return {"facts": self.codegen.again(text, request["stage"], request["options"], request["arch"])}
+        kernel = self.codegen.again(text, request["stage"], request["options"], request["arch"])
+        places, at = {}, 0
+        for name, text in self.codegen.texts(kernel).items() if request["listed"] else ():
+            encoded = text.encode()
+            self.arena[at : at + len(encoded)] = bytearray(encoded)
+            places[name] = at, at + len(encoded)
+            at += len(encoded)
+        return {"facts": self.codegen.figures(kernel), "texts": places}
 
 
 class Gpu:

@@ -14,7 +14,7 @@ endif
 WORKBOOK := @$(RUN) -m workbook
 ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-.PHONY: help check next watch progress hint reset solution doctor grade student new stubs test figures
+.PHONY: help check next watch progress hint reset solution inspect doctor grade student new stubs test figures
 .DEFAULT_GOAL := help
 
 help:                  ## this list
@@ -47,6 +47,9 @@ reset: $(READY)        ## the stub again, a copy of your file is kept; EX=1.1a
 
 solution: $(READY)     ## what the reference does otherwise; EX=1.1a
 	$(WORKBOOK) solution $(EX) $(ARGS)
+
+inspect: $(READY)      ## what a kernel became, line by line; EX=1.3a, ARGS='--diff solutions' or '--save DIR'
+	$(WORKBOOK) inspect $(EX) $(if $(TREE),--tree '$(TREE)') $(ARGS)
 
 doctor: $(READY)       ## what can be graded on this machine
 	$(WORKBOOK) doctor

@@ -48,7 +48,7 @@ KB = 1024
         (80, 64, 32, 19 * KB + 513, 7, 14, ("shared memory",)),
         # 8 KB and 1 KB: 164 KB are 18 blocks, but by warps 8 of 8 warps fill the multiprocessor.
         (80, 256, 32, 8 * KB, 8, 64, ("warps", "registers")),
-        # 48 x 32 = 1,536 registers a warp: 10 a quarter, 40 warps, 13 blocks of 3 warps. 96 threads are no power of two.
+        # 48 x 32 = 1,536 registers a warp: 10 a quarter, 40 warps, which are 13 blocks of 3 and one warp too few.
         (80, 96, 48, 0, 13, 39, ("registers",)),
         # 33 threads take 2 warps.
         (80, 33, 32, 0, 32, 64, ("warps", "blocks", "registers")),
@@ -65,9 +65,9 @@ VENDORS = r"""
 #include <stdio.h>
 
 int main(void) {
-    int arch, warps, threads, registers, shared;
+    int arch, warps, threads, regs, shared;
     long multiprocessor, block;
-    while (scanf("%d %d %ld %ld %d %d %d", &arch, &warps, &multiprocessor, &block, &threads, &registers, &shared) == 7) {
+    while (scanf("%d %d %ld %ld %d %d %d", &arch, &warps, &multiprocessor, &block, &threads, &regs, &shared) == 7) {
         cudaOccDeviceProp device = {
             .computeMajor = arch / 10, .computeMinor = arch % 10, .maxThreadsPerBlock = 1024,
             .maxThreadsPerMultiprocessor = 32 * warps, .regsPerBlock = 65536, .regsPerMultiprocessor = 65536,
@@ -75,7 +75,7 @@ int main(void) {
             .sharedMemPerBlockOptin = block, .reservedSharedMemPerBlock = 1024,
         };
         cudaOccFuncAttributes kernel = {
-            .maxThreadsPerBlock = 1024, .numRegs = registers, .shmemLimitConfig = FUNC_SHMEM_LIMIT_OPTIN,
+            .maxThreadsPerBlock = 1024, .numRegs = regs, .shmemLimitConfig = FUNC_SHMEM_LIMIT_OPTIN,
             .maxDynamicSharedSizeBytes = block, .numBlockBarriers = 1,
         };
         cudaOccDeviceState state = {.carveoutConfig = SHAREDMEM_CARVEOUT_MAX_SHARED};

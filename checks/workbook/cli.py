@@ -2,25 +2,19 @@
 
 import json
 import secrets
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from . import catalog, doctor, progress, report
 from . import new as files
-from .catalog import Part, UnknownPart
+from .asked import graded_tree, one, select, stop
+from .catalog import Part
 from .report import say
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 Id = Annotated[str, typer.Argument(metavar="ID", parser=str.lower, help="2.1b a part, 2.1 an exercise, 2 a stage")]
-
-
-def stop(message: str) -> NoReturn:
-    """One line of what was asked wrongly, and status 2."""
-    print(message, file=sys.stderr)
-    raise typer.Exit(2)
 
 
 @app.command()
@@ -68,44 +62,6 @@ def grade(part: Part, tree: Path, seed: int, peers: bool = False, verbose: bool 
     if tree == catalog.STAGES:
         progress.record(outcome, before)
     return outcome
-
-
-def select(text: str, stage: str = "") -> list[Part]:
-    try:
-        if stage and len(stage) != 1:
-            raise UnknownPart
-        return catalog.select(text)
-    except UnknownPart as error:
-        if not stage and not text.isdigit():
-            stop(str(error))
-        stages = sorted({part.stage for part in catalog.parts()})
-        there = "there is stage" if len(stages) == 1 else "there are stages"
-        stop(f"there is no stage {text} yet; {there} {', '.join(stages)}")
-
-
-def one(what: str, text: str) -> Part:
-    """The one part that a command is about."""
-    if not text:
-        stop(f"which part? For example: make {what} EX={catalog.parts()[0].id}")
-    chosen = select(text)
-    if len(chosen) > 1:
-        stop(f"{text} names {len(chosen)} parts; name one: make {what} EX={chosen[0].id}")
-    return chosen[0]
-
-
-def graded_tree(tree: Path | None, chosen: list[Part]) -> Path:
-    """The folder to grade, absolute; stops where it holds nothing to grade."""
-    if tree is None:
-        return catalog.STAGES
-    tree = tree.resolve()
-    try:
-        if not any(tree.iterdir()):
-            stop(f"{report.shown(tree)} is empty")
-    except OSError as error:
-        stop(f"the folder {tree} cannot be read: {error.strerror}")
-    if tree != catalog.STAGES and not any(part.file(tree).exists() for part in chosen):
-        stop(f"nothing to grade in {report.shown(tree)}: there is no {chosen[0].path}")
-    return tree
 
 
 @app.command(name="progress")
@@ -168,6 +124,40 @@ def solution(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do no
         say("not shown")
         return
     report.difference(mine, reference)
+
+
+@app.command()
+def inspect(
+    id: Id = "",
+    tree: Annotated[Path | None, typer.Option(help="the folder to look into; stages/ if none is named")] = None,
+    diff: Annotated[Path | None, typer.Option(metavar="TREE", help="beside the same part in another folder")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="write TTIR, TTGIR, PTX and SASS there")] = None,
+):
+    """What a kernel became: resources, instructions, and what each of its lines moves."""
+    from . import warm
+
+    part = one("inspect", id)
+    trees = [graded_tree(tree, [part])] + ([graded_tree(diff, [part])] if diff else [])
+    warm.warm_up("interpret", "compile")  # while torch is imported here
+    from . import drawing, inspection, listing
+
+    try:
+        if save:
+            listing.check(save)
+        with report.console.status(part.id) as status:
+            found = [
+                inspection.gather(part, folder, bool(save), lambda what: status.update(f"{part.id} {what}"))
+                for folder in trees
+            ]
+        if diff:
+            drawing.compare(*found)
+        else:
+            drawing.show(found[0])
+        if save:
+            say(f"{listing.save(found[0], save)} files are in {report.shown(save)}")
+    except inspection.CannotInspect as error:
+        say(f"{part.id} is not inspected: {error}", "red")
+        raise typer.Exit(1) from None
 
 
 @app.command(name="doctor")

@@ -211,7 +211,7 @@ def texts(kernel: CompiledKernel) -> dict[str, str]:
     """What the kernel became, stage by stage: ttir (not of Gluon), ttgir, ptx, and sass, which names its lines."""
     return {
         **{stage: kernel.asm[stage] for stage in ("ttir", "ttgir", "ptx") if stage in kernel.asm},
-        "sass": disassembled(kernel.asm["cubin"], "-c", "-gi"),
+        "sass": disassembled(kernel.asm["cubin"], "-c", "-g"),
     }
 
 

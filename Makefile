@@ -14,7 +14,7 @@ endif
 WORKBOOK := @$(RUN) -m workbook
 ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-.PHONY: help check next watch progress hint reset solution bench doctor grade student new stubs test figures
+.PHONY: help check next watch progress hint reset solution inspect bench doctor grade student new stubs test figures
 .DEFAULT_GOAL := help
 
 help:                  ## this list
@@ -50,6 +50,9 @@ solution: $(READY)     ## what the reference does otherwise; EX=1.1a
 
 bench: $(READY)        ## time a part over many sizes on a GPU and plot it; EX=1.1a; FROM=file.json draws a run on record
 	$(WORKBOOK) bench $(ASKED) $(if $(FROM),--from '$(FROM)') $(if $(OUT),--out '$(OUT)')
+
+inspect: $(READY)      ## what a kernel became, line by line; EX=1.3a, ARGS='--diff solutions' or '--save DIR'
+	$(WORKBOOK) inspect $(EX) $(if $(TREE),--tree '$(TREE)') $(ARGS)
 
 doctor: $(READY)       ## what can be graded on this machine
 	$(WORKBOOK) doctor

@@ -11,7 +11,7 @@ import triton.language as tl
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.tools.tensor_descriptor import TensorDescriptor
-from workbook import codegen
+from workbook import codegen, ptx
 
 
 def empty(*shape, dtype=torch.float32):
@@ -107,7 +107,7 @@ def fractional():
 @triton.jit
 def copy_kernel(source, target, ROWS: tl.constexpr):
     row = tl.program_id(0) * ROWS
-    target.store([row, 0], source.load([row, 0]))
+    target.store([row, 0], source.load([row, 0]))  # TMA copies
 
 
 def descriptors():
@@ -191,4 +191,4 @@ if __name__ == "__main__":
         }.items()
     }
     after = torch.cuda.get_device_properties, triton.runtime.driver._active
-    print(json.dumps({**facts, "restored": before == after, "listing": codegen.read(LISTING)}))
+    print(json.dumps({**facts, "restored": before == after, "listing": ptx.read(LISTING)}))

@@ -175,6 +175,21 @@ def bf16_reductions():
 
 
 @triton.jit
+def operations_kernel(x_ptr, out_ptr, N: tl.constexpr):
+    at = tl.arange(0, N)
+    x = tl.load(x_ptr + at)
+    tl.store(out_ptr, tl.sum(x) * tl.max(x) + tl.reduce(x, 0, multiply) + tl.sum(at))
+    tl.store(out_ptr + at, tl.fma(x, x, tl.cumsum(tl.exp(x), 0)))
+
+
+@check
+def operations():
+    TRACE.reset()
+    operations_kernel[(3,)](normal(64), torch.empty(64), 64)
+    return TRACE.facts()["elementwise"]
+
+
+@triton.jit
 def fma_and_nan_kernel(x_ptr, out_ptr):
     x, nan = tl.load(x_ptr), tl.load(x_ptr + 1)
     tl.store(out_ptr, tl.fma(x, x, -(x * x)))

@@ -115,7 +115,7 @@ def test_a_grid_of_fractions_is_refused_as_by_a_launch(compiled):
 def test_descriptors_copy_through_tma(compiled):
     [facts] = compiled["descriptors"]["90"]
     assert facts["instructions"]["tma"] == 2
-    assert facts["access"] == []
+    assert (facts["access"], facts["tma"]) == ([], [line_of("# TMA copies")])
 
 
 @pytest.mark.parametrize("arch", ["80", "90"])
@@ -134,7 +134,8 @@ def test_an_error_keeps_its_causes_down_to_the_line(compiled):
 
 
 def test_lines_are_those_of_the_learner(compiled):
-    access, instructions = compiled["listing"]
+    access, copied, instructions = compiled["listing"]
+    assert copied == []
     assert access == [
         {"line": 12, "op": "load", "bits": 128, "count": 1},
         {"line": 20, "op": "atomic", "bits": 32, "count": 1},

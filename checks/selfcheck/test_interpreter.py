@@ -113,7 +113,16 @@ def test_trace_of_add(interpreted):
         (line_of("add loads y"), "load", "y_ptr"): (4000, 125, 4000, 4),
         (line_of("add stores"), "store", "out_ptr"): (4000, 125, 4000, 4),
     }
-    assert (facts["flops"], facts["findings"]) == (0, [])
+    # of four programs of 256 lanes, the last of which are masked off
+    assert (facts["flops"], facts["elementwise"], facts["findings"]) == (0, 4 * 256, [])
+
+
+def test_operations_are_counted(interpreted):
+    """Each of three programs: a sum, a max, a product and a running sum of 64; 64 exps and fmas; three on one number.
+
+    The sum of the integers is none.
+    """
+    assert interpreted["operations"] == 3 * (4 * 63 + 64 + 2 * 64 + 3)
 
 
 def test_trace_of_patterns(interpreted):

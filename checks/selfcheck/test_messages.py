@@ -219,8 +219,8 @@ def predicted(grade, body):
 @pytest.mark.parametrize(
     ("body", "message", "quoted"),
     [
-        ("pass", "returned None where an int or a float is expected", False),
-        ('return "all of it"', "returned str where an int or a float is expected", False),
+        ("pass", "returned None where a number is expected", False),
+        ('return "all of it"', "returned str where a number is expected", False),
         ("return 1 / 0", "ZeroDivisionError: division by zero", True),
         ("return 10**400", "OverflowError: int too large to convert to float", False),
         (

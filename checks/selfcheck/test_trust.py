@@ -176,6 +176,24 @@ def test_a_lie_about_a_prediction_fails(grade, lie):
     assert verdict.message == "the process answered something that the grader cannot read"
 
 
+@pytest.mark.parametrize(
+    ("change", "sound"),
+    [
+        ({}, True),
+        ({"bytes": 0.5}, False),
+        ({"sectors": 2**70}, False),
+        ({"useful": -1}, False),
+        ({"kind": "peek"}, False),
+    ],
+)
+def test_a_trace_that_makes_no_sense_is_not_read(change, sound):
+    line = {"kernel": "k", "line": 7, "kind": "load", "arg": "x", "bytes": 4, "useful": 4, "sectors": 1, "times": 1}
+    facts = {"flops": 0, "elementwise": 0, "launches": [{"kernel": "k"}], "lines": [line | change]}
+    judged = object.__new__(call.Call)
+    judged.mode, judged.heap, judged.arena = "interpret", [0, 0], torch.empty(0, dtype=torch.uint8)
+    assert judged._sound({"facts": facts, "taken": [], "operations": [], "results": []}) == sound
+
+
 def test_unknown_parts_are_answered_with_the_nearest():
     with pytest.raises(catalog.UnknownPart, match=r"there is no part '1.2z'; the nearest are 1.2a, 1.2b, 1.2c, 1.2d"):
         catalog.select("1.2z")

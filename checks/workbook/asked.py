@@ -12,7 +12,7 @@ from .report import shown
 
 
 def stop(message: str) -> NoReturn:
-    """What was asked wrongly, in one line if it can be, and status 2."""
+    """One line of what was asked wrongly, and status 2."""
     print(message, file=sys.stderr)
     raise typer.Exit(2)
 

@@ -8,6 +8,7 @@ from .warm import ARENA
 from .words import TORCH, Verdict
 
 CHUNK = 1 << 28  # bytes compared at a time
+KINDS = {kind: kind for kind in ("load", "store", "atomic")}  # of the accesses that a trace tells of
 REPEATS = 20  # runs on a GPU that must agree bit for bit with the first
 
 
@@ -76,6 +77,18 @@ class Call:
         """Whether what the worker says of its memory can be read, and lies where it may."""
         try:
             answer["taken"] = [(int(offset), int(size)) for offset, size in answer["taken"]]
+            if self.mode == "interpret":
+                facts = answer["facts"]
+                facts |= {name: count(facts[name]) for name in ("flops", "elementwise")}
+                facts["launches"] = [{"kernel": str(launch["kernel"])} for launch in facts["launches"]]
+                facts["lines"] = [
+                    {name: count(line[name]) for name in ("line", "bytes", "sectors", "useful", "times")}
+                    | {"kernel": str(line["kernel"]), "kind": KINDS[line["kind"]], "arg": str(line["arg"])}
+                    for line in facts["lines"]
+                ]
+            answer["operations"] = [
+                {"name": str(done["name"]), "bytes": count(done["bytes"])} for done in answer["operations"]
+            ]
             for d in answer["results"]:
                 buffers.view(self.arena, d)
             low, high = self.heap
@@ -127,6 +140,13 @@ class Call:
                 if not compare.same_bytes(a, b).all():
                     return Verdict("fail", f"{name} is not the same in run {count + 2} as in run 1, on the same input")
         return Verdict("pass")
+
+
+def count(told) -> int:
+    """A number that a worker tells of. Raises ValueError where it is none that anything here can come to."""
+    if not isinstance(told, int) or not 0 <= told < 2**63:
+        raise ValueError(f"{told} is no count")
+    return told
 
 
 def nonsense() -> dict:

@@ -5,11 +5,9 @@ host function runs, and TRITON_INTERPRET must be unset.
 """
 
 import contextlib
-import os
 import re
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import index
@@ -23,6 +21,7 @@ from triton.backends.driver import DriverBase
 from triton.compiler import CompiledKernel
 from triton.runtime import Autotuner
 
+from . import ptx
 from .devices import SHARED, TYPICAL, Device
 
 
@@ -149,6 +148,15 @@ def cuda(device: Device) -> dict[str, Callable]:
     }
 
 
+def arguments(described: list) -> list:
+    """The arguments of a call, each tensor (shape, stride, dtype) without data."""
+
+    def meta(a):
+        return torch.empty_strided(a["shape"], a["stride"], dtype=getattr(torch, a["dtype"]), device="meta")
+
+    return [meta(a) if isinstance(a, dict) else a for a in described]
+
+
 def facts(launch: Launch) -> dict:
     """What `launch` compiled to, ready for JSON.
 
@@ -157,18 +165,18 @@ def facts(launch: Launch) -> dict:
     - shared: bytes of a block, and limit: what the architecture allows, which the compiler does not enforce
     - spills: bytes that a thread stores to and loads from local memory, each instruction counted once
     - access: {line, op, bits, count} for each line that touches global memory: op is load, store or atomic,
-      bits the widest access of one thread, count the instructions; what TMA copies is not among them
+      bits the widest access of one thread, count the instructions; tma: the lines that TMA copies
     - instructions: how many of each kind that matters, such as {"ld.128": 4, "st.32": 8, "atomic": 1,
-      "cp.async": 24, "mma": 64, "wgmma": 4, "tma": 3, "bar": 2}
+      "cp.async": 24, "mma": 64, "wgmma": 4, "tma": 3, "bar": 2, "mbarrier": 1}
     """
     return {"line": line_of_def(launch.kernel.src.fn), "grid": launch.grid, **figures(launch.kernel)}
 
 
 def figures(kernel: CompiledKernel) -> dict:
     """The facts that follow from the compiled kernel alone."""
-    metadata, ptx = kernel.metadata, kernel.asm["ptx"]
+    metadata, text = kernel.metadata, kernel.asm["ptx"]
     arch = metadata.target.arch
-    access, instructions = read(ptx)
+    access, copied, instructions = ptx.read(text)
     registers, stack, spills = resources(kernel.asm["cubin"])
     return {
         "kernel": metadata.name,
@@ -180,8 +188,9 @@ def figures(kernel: CompiledKernel) -> dict:
         "stack": stack,
         "warps": metadata.num_warps,
         "stages": metadata.num_stages,
-        "threads": int(re.search(r"\.reqntid (\d+)", ptx)[1]),
+        "threads": int(re.search(r"\.reqntid (\d+)", text)[1]),
         "access": access,
+        "tma": copied,
         "instructions": instructions,
     }
 
@@ -200,8 +209,8 @@ def source(launch: Launch) -> tuple[str, bytes]:
     return stage, launch.kernel.asm[stage].encode()
 
 
-def again(text: bytes, stage: str, options: dict, arch: int) -> dict:
-    """The figures of intermediate code compiled for sm_`arch`. Raises what Triton raises."""
+def again(text: bytes, stage: str, options: dict, arch: int) -> CompiledKernel:
+    """Intermediate code compiled for sm_`arch`. Raises what Triton raises."""
     if stage not in ("ttir", "ttgir") or not options.keys() <= set(OPTIONS):
         raise ValueError("no kernel that Triton made")
     with (
@@ -211,7 +220,15 @@ def again(text: bytes, stage: str, options: dict, arch: int) -> dict:
     ):
         file.write(text)
         file.flush()
-        return figures(triton.compile(file.name, target=GPUTarget("cuda", arch, 32), options=options))
+        return triton.compile(file.name, target=GPUTarget("cuda", arch, 32), options=options)
+
+
+def texts(kernel: CompiledKernel) -> dict[str, str]:
+    """What the kernel became, stage by stage: ttir (not of Gluon), ttgir, ptx, and sass, which names its lines."""
+    return {
+        **{stage: kernel.asm[stage] for stage in ("ttir", "ttgir", "ptx") if stage in kernel.asm},
+        "sass": disassembled(kernel.asm["cubin"], "-c", "-g"),
+    }
 
 
 def line_of_def(function) -> int:
@@ -227,56 +244,21 @@ def resources(cubin: bytes) -> tuple[int, int, int]:
         file.flush()
         usage = tool(triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name)
         registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
-        # Spilled registers live on the stack. To disassemble takes half a second: only where there is one.
-        sass = tool(triton.knobs.nvidia.nvdisasm.path, "-c", "-ndf", file.name) if stack else ""
+    # Spilled registers live on the stack. To disassemble takes half a second: only where there is one.
+    sass = disassembled(cubin, "-c", "-ndf") if stack else ""
     spilled = re.findall(r"\b(?:LDL|STL)(?:\.\w+)*?(?:\.(8|U8|S8|16|U16|S16|64|128))?\s", sass)
     return registers, stack, sum(int(bits.lstrip("US") or 32) // 8 for bits in spilled)
 
 
+def disassembled(cubin: bytes, *options: str) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return tool(triton.knobs.nvidia.nvdisasm.path, *options, file.name)
+
+
 def tool(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-OPERATION = {"ld": "load", "st": "store", "atom": "atomic", "red": "atomic"}
-GLOBAL = re.compile(r"\b(ld|st|atom|red)\.[\w.:]*\bglobal\b[\w.:]*?(?:\.v(\d))?\.[a-z]+(\d+)(x2)?\s")
-ASYNC_COPY = re.compile(r"\bcp\.async\.c[ag]\.shared\S*global\S*\s*\[[^]]*\],\s*\[[^]]*\],\s*(\w+)")
-KINDS = {
-    "mma": re.compile(r"\bmma\.sync"),
-    "wgmma": re.compile(r"\bwgmma\.mma_async"),
-    "tma": re.compile(r"\bcp\.(reduce\.)?async\.bulk\.tensor"),
-    "bar": re.compile(r"\bbar(rier)?(\.cta)?\.sync"),
-}
-
-
-def read(ptx: str) -> tuple[list[dict], dict[str, int]]:
-    """The accesses to global memory by source line, and how many instructions there are of each kind.
-
-    From PTX and not SASS: ptxas keeps each access as wide as PTX states it, PTX carries the line table in
-    clear, and to disassemble takes longer than many a compilation.
-    """
-    own = os.path.basename(re.search(r'\.file\s+1 "(.*?)"', ptx)[1])
-    place = re.compile(rf"\s*\.loc\s.*//.*?\b{re.escape(own)}:([1-9]\d*):")
-    line, inline, access, instructions = 0, False, {}, Counter()
-    for text in ptx.splitlines():
-        if "inline asm" in text:
-            inline = "begin" in text
-        elif ".loc" in text:
-            # The innermost frame in the learner's own file. Inside inline assembly LLVM goes on to number the
-            # lines of the assembly: what it says there is not about the learner's file.
-            if not inline and (match := place.match(text)):
-                line = int(match[1])
-        elif match := GLOBAL.search(text):
-            operation, vector, width, pair = match.groups()
-            op, bits = OPERATION[operation], int(vector or 1) * int(width) * (2 if pair else 1)
-            instructions["atomic" if op == "atomic" else f"{operation}.{bits}"] += 1
-            access.setdefault((line, op), []).append(bits)
-        elif match := ASYNC_COPY.search(text):
-            instructions["cp.async"] += 1
-            access.setdefault((line, "load"), []).append(8 * int(match[1], 0))
-        else:
-            instructions.update(kind for kind, pattern in KINDS.items() if pattern.search(text))
-    rows = [{"line": at, "op": op, "bits": max(bits), "count": len(bits)} for (at, op), bits in sorted(access.items())]
-    return rows, dict(instructions)
 
 
 @triton.jit

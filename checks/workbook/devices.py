@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 KB = 1024
 MB = 1024 * KB
 
-# Bytes of shared memory that one block may opt in to, and warps that one multiprocessor holds, by compute
+# Bytes of shared memory that one block may opt in to, and warps and blocks that one multiprocessor holds, by compute
 # capability (NVIDIA, CUDA C++ Programming Guide, 2025, technical specifications per compute capability).
 SHARED = {80: 163 * KB, 86: 99 * KB, 89: 99 * KB, 90: 227 * KB}
 WARPS = {80: 64, 86: 48, 89: 48, 90: 64}
+BLOCKS = {80: 32, 86: 16, 89: 24, 90: 32}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from . import benchmark, buffers, ceilings, devices, doctor, moves, own, targets, timing, tuning
-from .call import Call, nonsense
+from .call import Call, count, nonsense
 from .catalog import Part
 from .exercise import Case, Moves
 from .warm import Worker
@@ -109,9 +109,7 @@ class Grading:
         """The first and the timed configurations, compiled for one architecture."""
         kernels = {}
         for case in [self.exercise.cases[0], *(speed.case for speed in self.exercise.speed)]:
-            answer = self.ask("compile", "compile", case, args=self._described(case), arch=arch)
-            if "error" not in answer:
-                answer = self._again(answer, arch)
+            answer = self.compiled(case, arch)
             if "error" in answer:
                 return self.told("compile", answer["error"])
             for kernel in answer["facts"]:
@@ -131,6 +129,11 @@ class Grading:
                 )
         spilling = [f"{k['kernel']} spills {k['spills']:,} bytes of registers" for k in facts["kernels"] if k["spills"]]
         return Verdict("pass", "; ".join(sorted(set(spilling))), facts)
+
+    def compiled(self, case: Case, arch: int, listed: bool = False) -> dict:
+        """{"facts": what each launch of a case compiles to, `listed` with its texts}, or {"error": why it does not}."""
+        answer = self.ask("compile", "compile", case, args=self._described(case), arch=arch)
+        return answer if "error" in answer else self._again(answer, arch, listed)
 
     def tunes(self) -> Verdict:
         """Whether the autotuner tunes as often as it should, among configurations that fit, on each architecture."""
@@ -223,7 +226,7 @@ class Grading:
         with torch.device(device):
             return list(self.exercise.inputs(**case.values))
 
-    def _again(self, told: dict, arch: int) -> dict:
+    def _again(self, told: dict, arch: int, listed: bool) -> dict:
         """Compiles the kernels that a submission's worker told of once more, in one where no submission ever was."""
         if "clean" not in self.workers:
             self.workers["clean"] = Worker("compile", NOTHING, DEADLINE["import"])
@@ -233,10 +236,12 @@ class Grading:
                 start, size = int(kernel["start"]), int(kernel["size"])
                 clean.arena[:size] = self.workers["compile"].arena[start : start + size]
                 request = {"entry": "nothing", "size": size, "stage": kernel["stage"], "options": kernel["options"]}
-                answer = clean.ask("again", DEADLINE["compile"], arch=arch, **request)
+                answer = clean.ask("again", DEADLINE["compile"], arch=arch, listed=listed, **request)
                 if "error" in answer:
                     return answer
-                facts.append({**answer["facts"], "grid": kernel["grid"], "line": kernel["line"]})
+                at = {"grid": [count(n) for n in kernel["grid"]], "line": count(kernel["line"])}
+                texts = {name: bytes(clean.arena[slice(*place)].numpy()) for name, place in answer["texts"].items()}
+                facts.append(answer["facts"] | at | ({"texts": texts} if listed else {}))
         except (KeyError, TypeError, ValueError, RuntimeError):
             return nonsense()
         return {"facts": facts}

@@ -8,6 +8,8 @@ addresses given by their starts and their ends (int64 arrays of one length).
 import numpy as np
 from triton.runtime import interpreter
 
+SECTOR_BITS = 5  # a GPU moves no less than 32 bytes
+
 
 def runs(addresses, size):
     """The bytes at ``addresses``, ``size`` each, as sorted, disjoint intervals: starts and ends."""
@@ -20,6 +22,16 @@ def runs(addresses, size):
         steps = addresses[1:] - addresses[:-1]
     jumps = np.flatnonzero(steps > size)
     return addresses[np.append(0, jumps + 1)], addresses[np.append(jumps, -1)] + size
+
+
+def footprint(starts, ends) -> tuple[int, int]:
+    """The sectors that the runs touch, and their bytes; the usual single run takes no numpy call."""
+    if len(starts) == 1:
+        start, end = int(starts[0]), int(ends[0])
+        return ((end - 1) >> SECTOR_BITS) - (start >> SECTOR_BITS) + 1, end - start
+    first, last = starts >> SECTOR_BITS, (ends - 1) >> SECTOR_BITS
+    shared = first[1:] == last[:-1]
+    return int((last - first + 1).sum() - shared.sum()), int((ends - starts).sum())
 
 
 class Timeline:

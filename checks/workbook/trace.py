@@ -20,10 +20,10 @@ from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from . import flops
 from .order import Windows
-from .races import Allocation, Timeline, runs
+from .races import Allocation, Timeline, footprint, runs
 
-SECTOR_BITS = 5  # a GPU moves no less than 32 bytes
 MOST_FINDINGS = 8
 
 
@@ -50,16 +50,6 @@ class Launch:
         self.owners = defaultdict(list)  # of a tensor, by its id: several where it was given as several arguments
 
 
-def footprint(starts, ends) -> tuple[int, int]:
-    """The sectors that the runs touch, and their bytes; the usual single run takes no numpy call."""
-    if len(starts) == 1:
-        start, end = int(starts[0]), int(ends[0])
-        return ((end - 1) >> SECTOR_BITS) - (start >> SECTOR_BITS) + 1, end - start
-    first, last = starts >> SECTOR_BITS, (ends - 1) >> SECTOR_BITS
-    shared = first[1:] == last[:-1]
-    return int((last - first + 1).sum() - shared.sum()), int((ends - starts).sum())
-
-
 class Trace:
     """What the launches since the last reset() did; see facts(). ``launching`` is True while one executes."""
 
@@ -70,7 +60,7 @@ class Trace:
 
     def reset(self, watch: int | None = None, window: int = 0) -> None:
         """Forgets everything. watch: the address of which every store is to be told. window: programs, see order.py."""
-        self.launches, self.findings, self.flops = [], {}, 0
+        self.launches, self.findings, self.flops, self.elementwise = [], {}, 0, 0
         self.watch, self.watched, self.window, self.windows = watch, [], window, None
         self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0))
 
@@ -79,15 +69,17 @@ class Trace:
 
         launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store
         or atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct
-        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot. window: of the last launch,
-        see order.py. findings: each with kind, line, message.
+        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot; elementwise: all others.
+        window: of the last launch, see order.py. findings: each with kind, line, message.
         """
         lines = [
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
             for (kernel, line, kind, arg), counts in self.lines.items()
         ]
-        facts = dict(launches=self.launches, lines=lines, flops=self.flops, findings=list(self.findings.values()))
-        return dict(facts, watched=self.watched, window=self.windows.facts() if self.windows else None)
+        counts = dict(flops=self.flops, elementwise=self.elementwise, watched=self.watched)
+        window = self.windows.facts() if self.windows else None
+        findings = list(self.findings.values())
+        return dict(launches=self.launches, lines=lines, **counts, window=window, findings=findings)
 
     def on_launch(self, executor, args, kwargs) -> None:
         self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename)
@@ -125,8 +117,9 @@ class Trace:
     def on_cas(self, builder, pointers, *_) -> None:
         self.access("atomic", pointers, np.ones(pointers.data.shape, bool))
 
-    def on_dot(self, builder, a, b, *_) -> None:
-        self.flops += 2 * a.data.size * b.data.shape[-1]
+    def on_operations(self, dot, others) -> None:
+        self.flops += dot
+        self.elementwise += others
 
     def add_tensor(self, name, tensor) -> Argument:
         origin, size = tensor.data_ptr(), tensor.element_size()
@@ -247,9 +240,9 @@ def install(allocation_of) -> Trace:
         (InterpreterBuilder, "create_masked_store", trace.on_store),
         (InterpreterBuilder, "create_atomic_rmw", trace.on_rmw),
         (InterpreterBuilder, "create_atomic_cas", trace.on_cas),
-        (InterpreterBuilder, "create_dot", trace.on_dot),
     ):
         observe_before(owner, name, observe)
+    flops.install(trace.on_operations)
     mark_launches(trace)
     hand_on_arguments(trace)
     return trace

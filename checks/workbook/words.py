@@ -26,7 +26,8 @@ class Verdict:
 
 def told(error: dict, part: Part, exercise: Exercise, file: Path, calls: str = "") -> Verdict:
     """The verdict (todo or fail) on an error that a worker told. calls: what the grader called, if not the entry."""
-    line, message = error.get("line"), error["message"].strip()
+    # Triton's compiler quotes the whole kernel down to a caret; the line of it is quoted below
+    line, message = error.get("line"), re.split(r"\n *\^\n", error["message"])[-1].strip()
     if (error.get("todo") or "").startswith(f"TODO {part.id}, "):
         return Verdict("todo", open_blanks(part, file))
     kind = error["type"]

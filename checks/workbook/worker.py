@@ -129,11 +129,7 @@ class Interpreter:
 
     def predict(self, entry, request):
         """What a function of the learner's says in a number."""
-        value = entry(*request["args"])
-        if not isinstance(value, (int, float)):
-            what = "None" if value is None else type(value).__name__
-            raise WrongResult(f"returned {what} where an int or a float is expected")
-        return {"value": float(value)}
+        return {"value": number(entry(*request["args"]))}
 
 
 class Simulator:
@@ -160,7 +156,7 @@ class Compiler:
         self.codegen, self.autotuner, self.arena = codegen, autotuner, buffers.attach(arena).numpy()
 
     def compile(self, entry, request):
-        args = self._meta(request["args"])
+        args = self.codegen.arguments(request["args"])
         with self.codegen.capture(request["arch"]) as launches:
             entry(*args)
         told, at = [], 0
@@ -176,22 +172,20 @@ class Compiler:
         """Calls the entry on one set of arguments after the other; says when it would tune, and among what."""
         with self.autotuner.observe(request["arch"]) as tunings:
             for args in request["calls"]:
-                entry(*self._meta(args))
+                entry(*self.codegen.arguments(args))
         return {"facts": tunings}
-
-    def _meta(self, args):
-        import torch
-
-        def meta(a):
-            dtype = getattr(torch, a["dtype"])
-            return torch.empty_strided(a["shape"], a["stride"], dtype=dtype, device="meta")
-
-        return [meta(a) if isinstance(a, dict) else a for a in args]
 
     def again(self, entry, request):
         """Compiles the intermediate code that lies in the arena: what another worker told of, without its word."""
         text = self.arena[: request["size"]].tobytes()
-        return {"facts": self.codegen.again(text, request["stage"], request["options"], request["arch"])}
+        kernel = self.codegen.again(text, request["stage"], request["options"], request["arch"])
+        places, at = {}, 0
+        for name, text in self.codegen.texts(kernel).items() if request["listed"] else ():
+            encoded = text.encode()
+            self.arena[at : at + len(encoded)] = bytearray(encoded)
+            places[name] = at, at + len(encoded)
+            at += len(encoded)
+        return {"facts": self.codegen.figures(kernel), "texts": places}
 
 
 class Gpu:

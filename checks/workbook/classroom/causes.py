@@ -17,7 +17,7 @@ CAUSES = (
         r"^returns \d+ tensors| has shape | is (b?float|u?int|bool|complex)\w*, expected|is not contiguous",
     ),
     ("suspect speed", r"^suspect: "),
-    ("wrong prediction", r"the trace shows|where an int or a float is expected"),
+    ("wrong prediction", r"the trace shows|where a number is expected"),
     ("wrong result", r"elements of .+ (is|are) wrong|relative error|, expected "),
 )
 RUNG = {"compiles": "does not compile", "moves": "moves too much", "fast": "too slow"}

@@ -47,7 +47,9 @@ class Call:
 
     def run(self, **request) -> dict:
         """Has the worker call the entry. Its answer holds results (descriptions) and taken ([offset, bytes])."""
-        answer = self.grading.ask(self.mode, "run", self.case, args=self.args, heap=self.heap, **self.where, **request)
+        window = self.exercise.moves.window if self.exercise.moves else None
+        request |= {"window": window.programs if window else 0, "args": self.args, "heap": self.heap, **self.where}
+        answer = self.grading.ask(self.mode, "run", self.case, **request)
         return answer if "error" in answer or self._sound(answer) else nonsense()
 
     def verdict(self, answer: dict) -> Verdict:
@@ -80,6 +82,8 @@ class Call:
             if self.mode == "interpret":
                 facts = answer["facts"]
                 facts |= {name: count(facts[name]) for name in ("flops", "elementwise")}
+                if facts["window"]:
+                    facts["window"] = {name: count(facts["window"][name]) for name in ("bytes", "distinct")}
                 facts["launches"] = [{"kernel": str(launch["kernel"])} for launch in facts["launches"]]
                 facts["lines"] = [
                     {name: count(line[name]) for name in ("line", "bytes", "sectors", "useful", "times")}

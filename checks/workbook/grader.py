@@ -272,8 +272,7 @@ class Grading:
         if self.exercise.kind == "benchmark":
             return benchmark.judge(self, mode, case, salt)
         with Call(self, mode, case, salt) as call:
-            window = {"window": wanted.window.programs} if wanted and wanted.window else {}
-            answer = call.run(**window)
+            answer = call.run()
             if "error" in answer:
                 return self.told(mode, answer["error"])
             verdict = call.verdict(answer)

@@ -25,7 +25,8 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
         "extra_memory": memory,
     }
     if moves.window:
-        reuse = facts["window"]["bytes"] / max(1, facts["window"]["distinct"])
+        loads = facts["window"] or {"bytes": 0, "distinct": 0}
+        reuse = loads["bytes"] / max(1, loads["distinct"])
         figures["reuse"] = round(reuse, 2)
     complaints = []
     if requested > moves.slack * necessary:

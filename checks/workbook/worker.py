@@ -122,7 +122,7 @@ class Interpreter:
         described = [a for a in request["args"] if isinstance(a, dict)]
         self.inputs = [(d["offset"], self.buffers.nbytes(d)) for d in described]
         watch = request.get("watch")
-        self.trace.reset(None if watch is None else self.arena.data_ptr() + watch, request.get("window", 0))
+        self.trace.reset(None if watch is None else self.arena.data_ptr() + watch, request["window"])
         quiet = lambda: self.trace.launching  # noqa: E731
         self.heap = self.buffers.Heap(self.arena, *request["heap"], quiet)
         return called(self, entry, request) | {"facts": self.trace.facts()}

@@ -1,7 +1,7 @@
 """Records what the solutions reach on a GPU: python -m workbook.measure FILE [ID].
 
 For each part: every check, all peers timed in the same run, and the speed of its naive kernel, which the target must
-fail. FILE is JSON, for checks/measured/.
+fail. FILE is JSON, for checks/measured/, written after each part; what it holds of the same GPU and versions stays.
 """
 
 import ast
@@ -53,9 +53,15 @@ def main(file: str, text: str = "") -> None:
     name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
     if device := devices.find(name, memory):
         targets.recorded().setdefault(device.name, targets.COPY * device.bandwidth)  # this run will be on record
-    about = {"device": name, "memory": memory, "date": date.today().isoformat(), **doctor.versions()}
-    parts = {part.id: record(part) for part in catalog.select(text)}
-    Path(file).write_text(json.dumps({**about, "parts": parts}, indent=1) + "\n")
+    about, file = {"device": name, "memory": memory, **doctor.versions()}, Path(file)
+    before = json.loads(file.read_text()) if file.exists() else {**about, "parts": {}}
+    if differ := [key for key in about if before[key] != about[key]]:
+        sys.exit(f"{file} is of another {', '.join(differ)}: name another file")
+    parts = before["parts"]
+    for part in catalog.select(text):
+        parts[part.id] = record(part)
+        told = {**about, "date": date.today().isoformat(), "parts": dict(sorted(parts.items()))}
+        file.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

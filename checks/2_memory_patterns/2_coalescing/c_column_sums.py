@@ -10,7 +10,7 @@ STRIDES = {  # of x [m, n], in elements
     "same_columns": lambda m, n: (1, 0),
 }
 # what bugs and variants change
-TILES, PARTS = "TILE_M, TILE_N = 32, 128", "max(1, min(triton.cdiv(m, 8 * TILE_M), triton.cdiv(4096, tiles)))"
+TILES, PARTS = "TILE_M, TILE_N = 32, 128", "max(1, min(triton.cdiv(m, 8 * TILE_M), triton.cdiv(1024, tiles)))"
 LOOP, ROWS = "range(part * TILE_M, m, parts * TILE_M)", "rows = start + tl.arange(0, TILE_M)"
 STAGE_TWO = "column_sums_kernel[(tiles, 1)](partial, out, parts, n, *partial.stride(), TILE_M=TILE_M, TILE_N=TILE_N)"
 

@@ -43,7 +43,9 @@ def strips(inputs):
 
 
 # what bugs and variants change
-TILES, BEGIN = "TILE_M, TILE_N = 16, 128", "tl.full((TILE_M, TILE_N), LOWEST, tl.float32)"
+TILES = """TILE_N = 256 // x.element_size()  # so that rows of a tile are eight sectors
+        TILE_M = 2048 // TILE_N"""
+BEGIN = "tl.full((TILE_M, TILE_N), LOWEST, tl.float32)"
 CHUNKS = "min(triton.next_power_of_2(triton.cdiv(m, 64)), 16)"
 RESCALED = "totals * exp(tops - higher) + exp(x - higher)"
 UPDATE = f"""        higher = tl.maximum(tops, x)
@@ -81,7 +83,7 @@ exercise = Exercise(
         case(m=40, n=20, scale=1e4), case(m=40, n=20, scale=1e4, dtype=torch.float16),
         case(m=140, n=20, scale=20.0, mean=1e4, dtype=torch.float16),
         case(m=140, n=20, scale=100.0, mean=-1e4, dtype=torch.bfloat16),
-        case(m=70, n=20, values="columns apart"), case(m=140, n=20, values="rising"),
+        case(m=70, n=20, values="columns apart"), case(m=256, n=20, values="rising"),
         case(m=140, n=9, values="masked"), case(m=60, n=9, dtype=torch.float16, values="masked"),
         case(m=70, n=9, values="nan"), case(m=70, n=9, values="inf"),
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=28, slices=strips),
@@ -108,7 +110,7 @@ exercise = Exercise(
             (UPDATE, "        totals += exp(x)\n        tops = tl.zeros_like(tops)\n"),
             caught="m=40,n=20,scale=10000.0"),
         Bug("the sum is not rescaled to a higher maximum",
-            (RESCALED, "totals + exp(x - higher)"), caught="m=140,n=20,values=rising"),
+            (RESCALED, "totals + exp(x - higher)"), caught="m=256,n=20,values=rising"),
         Bug("groups are added as if all had one maximum",
             ("totals * exp(tops - top[None, :])", "totals"), caught="m=150,n=130"),
         Bug("groups are rescaled the wrong way",

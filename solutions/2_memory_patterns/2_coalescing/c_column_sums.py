@@ -45,8 +45,8 @@ def column_sums(x):
     ### BEGIN SOLUTION
     TILE_M, TILE_N = 32, 128
     tiles = triton.cdiv(n, TILE_N)
-    # 8 tiles for each program, and about 4096 programs: numbers that no device changes, or the bits would change too
-    parts = max(1, min(triton.cdiv(m, 8 * TILE_M), triton.cdiv(4096, tiles)))
+    # 8 tiles for each program, and about 1024 programs: numbers that no device changes, or the bits would change too
+    parts = max(1, min(triton.cdiv(m, 8 * TILE_M), triton.cdiv(1024, tiles)))
     partial = torch.empty((parts, n), dtype=torch.float32, device=x.device)
     column_sums_kernel[(tiles, parts)](x, partial, m, n, *x.stride(), TILE_M=TILE_M, TILE_N=TILE_N)
     column_sums_kernel[(tiles, 1)](partial, out, parts, n, *partial.stride(), TILE_M=TILE_M, TILE_N=TILE_N)

@@ -94,7 +94,8 @@ def column_softmax(x):
     m, n = x.shape
     out = torch.empty((m, n), dtype=x.dtype, device=x.device)
     if x.numel() > 0:
-        TILE_M, TILE_N = 16, 128
+        TILE_N = 256 // x.element_size()  # so that rows of a tile are eight sectors
+        TILE_M = 2048 // TILE_N
         # one for every 64 rows, but 16 at most: each program of the second launch reads the stats of all
         CHUNKS = min(triton.next_power_of_2(triton.cdiv(m, 64)), 16)
         tops = torch.empty((CHUNKS, n), dtype=torch.float32, device=x.device)

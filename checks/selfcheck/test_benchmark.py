@@ -4,6 +4,7 @@ import math
 
 import pytest
 from workbook import benchmark, catalog, faults, simulated
+from workbook.exercise import Exercise
 from workbook.grader import Grading
 
 PART = catalog.select("2.2b")[0]
@@ -126,6 +127,12 @@ def test_what_a_worker_tells_of_its_calls_is_believed_within_limits():
     for told in ({"calls": -3, "flushed": -1, "waited": -1}, {"calls": 10**30, "flushed": 10**30, "waited": 10**30}):
         answer = benchmark.sound({"done": "benchmark", "ms": 123.0, **told})
         faults.name(answer | {"calls": max(1, answer["calls"])}, lambda ms: False, 10**6, 1)
+
+
+@pytest.mark.parametrize("told", [{"kind": "bench"}, {}, {"kind": "benchmark", "inputs": print, "reference": print}])
+def test_a_spec_is_of_one_kind(told):
+    with pytest.raises(ValueError, match="f: kind is kernel or benchmark; a kernel has inputs and a reference"):
+        Exercise(entry="f", cases=[], **told)
 
 
 def test_a_benchmark_is_correct_or_not_and_nothing_more():

@@ -35,9 +35,10 @@ def judge(grading, mode: str, case: Case, salt: int) -> Verdict:
     message = complaint(ms, low, high) if answer["calls"] else "never calls what it is given to measure"
     if mode == "simulate" and message.startswith("reads"):
         message += faults.name(answer, lambda other: not complaint(other, low, high), size, seed)
-    figures = {name: round(value, 6) for name, value in (("reads_ms", ms), ("takes_ms", low), ("at_most_ms", high))}
-    printed = grading.workers[mode].printed()
-    return Verdict("fail" if message else "pass", message, {"figures": figures}, printed)
+    facts = {}
+    if math.isfinite(ms):  # JSON has no other numbers
+        facts["figures"] = {"reads_ms": round(ms, 6), "takes_ms": round(low, 6), "at_most_ms": round(high, 6)}
+    return Verdict("fail" if message else "pass", message, facts, grading.workers[mode].printed())
 
 
 def clock(size: int) -> list[float]:

@@ -17,6 +17,7 @@ SHORT = {
     torch.int8: "int8",
     torch.bool: "bool",
 }
+KINDS = ("kernel", "benchmark")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +205,11 @@ class Exercise:
     tolerance: Mapping[torch.dtype, float] = field(default_factory=dict)
     deterministic: bool = False
     mutates: Sequence[str] = ()
+
+    def __post_init__(self):
+        if self.kind not in KINDS or (self.kind == "kernel") != bool(self.inputs and self.reference):
+            kinds = " or ".join(KINDS)
+            raise ValueError(f"{self.entry}: kind is {kinds}; a kernel has inputs and a reference, a benchmark neither")
 
     @property
     def argument_names(self) -> list[str]:

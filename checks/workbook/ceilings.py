@@ -12,13 +12,14 @@ from . import devices
 COPY_BYTES = 1 << 30
 MATMUL = 4096
 KNOWN = 0.85  # of the datasheet's bandwidth is what a large copy reaches at the least on a GPU that is idle
+TRIES = 10  # copies, 5 to 10 ms each, in which a neighbour has to leave the GPU idle
 IDLE = 0.90  # of what a copy reached before is what it has to reach again where nothing else uses the GPU
 
 
 def copy_rate() -> float:
     """Bytes a second, read plus written, of a large copy on this GPU."""
     source, target = _copy_buffers()
-    return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source), 8) * 1e-3)
+    return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source), 5) * 1e-3)
 
 
 def matmul_rate() -> float:
@@ -37,6 +38,11 @@ def anchor() -> float:
 def idle(rate: float) -> bool:
     """Whether a copy at this rate had the GPU to itself."""
     return rate >= IDLE * anchor()
+
+
+def idle_rate() -> float | None:
+    """The rate of the first copy that has the GPU to itself; None where a neighbour leaves no gap."""
+    return next((rate for _ in range(TRIES) if idle(rate := copy_rate())), None)
 
 
 def device() -> devices.Device | None:

@@ -91,4 +91,5 @@ def pytest_terminal_summary(terminalreporter, config):
             honest["false rejects at most"] = round(3 / gradings, 4) if honest["passed"] == honest["of"] else None
         card = doctor.gpu()
         about = {"device": card["name"] if card else "CPU", "date": date.today().isoformat(), **doctor.versions()}
-        Path(file).write_text(json.dumps({**about, "layers": sandbox.layers(), "figures": figures}, indent=1) + "\n")
+        about |= {"layers": sandbox.layers(), "tests": config.getoption("keyword") or "all"}
+        Path(file).write_text(json.dumps({**about, "figures": figures}, indent=1) + "\n")

@@ -1,8 +1,8 @@
 """How far a verdict on speed can be trusted: python checks/selfcheck/quality.py FILE [RUNS] [MINUTES], on a GPU.
 
 The references of six parts are graded again and again, on a GPU of their own and beside a neighbour that works in
-bursts; so are the same kernels made slower, to 15% below their target. A reference may never fail, a slow one never
-pass; inconclusive is neither. FILE is JSON, for checks/measured/; the same command goes on
+bursts; so are, a tenth as often, the same kernels made slower, to 15% below their target. A reference may never fail,
+a slow one never pass; inconclusive is neither. FILE is JSON, for checks/measured/grading/; the same command goes on
 where it stands.
 """
 
@@ -104,29 +104,24 @@ def lay(part: Part, tree: Path, source: str) -> None:
     part.file(tree).write_text(source)
 
 
-def slowed(part: Part, tree: Path, speed: Speed) -> str:
+def slowed(part: Part, grading: Grading, speed: Speed) -> str:
     """The source of a part that reaches SLOWED of its target; what is missing to that is idled away."""
-    with Grading(part, tree) as grading:
-        timing = grading.fast(speed).facts["timing"]
+    timing = grading.fast(speed).facts["timing"]
     tick = ceilings.milliseconds(lambda: torch.cuda._sleep(10**6), 20) / 10**6
     missing = timing["share"] * timing["ms"] / (SLOWED * timing["target"]) - timing["ms"]
-    source = part.file(tree).read_text()
+    source = grading.file.read_text()
     return source + SLOWER.format(entry=part.exercise.entry, cycles=max(0, round(missing / tick)))
 
 
-def series(chosen: list[Part], tree: Path, speeds: dict, runs: int, until: float, counts: dict, keep) -> None:
+def series(gradings: list[Grading], speeds: dict, runs: int, until: float, counts: dict, keep) -> None:
     """Adds to the statuses of each part, graded in turn by one worker each, until all have `runs` or time is over."""
-    gradings = [Grading(part, tree) for part in chosen]
-    try:
-        while min(sum(count.values()) for count in counts.values()) < runs and time.time() < until:
-            for part, grading in zip(chosen, gradings, strict=True):
-                verdict = grading.fast(speeds[part.id])
-                counts[part.id][verdict.status] += 1
-                print(f"{until - time.time():.0f} s left", part.id, verdict.status, verdict.message, flush=True)
-            keep()
-    finally:
+    while min(count.total() for count in counts.values()) < runs and time.time() < until:
         for grading in gradings:
-            grading.__exit__()
+            id, start = grading.part.id, time.time()
+            verdict = grading.fast(speeds[id])
+            counts[id][verdict.status] += 1
+            print(f"{until - start:.0f} s left, {time.time() - start:.2f} s", id, verdict.status, verdict.message)
+        keep()
 
 
 @contextlib.contextmanager
@@ -134,9 +129,11 @@ def neighbour():
     """A process that uses the GPU in bursts."""
     process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR], stdout=subprocess.PIPE)
     process.stdout.readline()
-    yield
-    process.kill()
-    process.wait()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def main(file: str, runs: str = "30", minutes: str = "30") -> None:
@@ -160,24 +157,22 @@ def main(file: str, runs: str = "30", minutes: str = "30") -> None:
         file.write_text(json.dumps(told, indent=1) + "\n")
         return wrong
 
-    with tempfile.TemporaryDirectory() as honest, tempfile.TemporaryDirectory() as slow:
-        chosen = parts(Path(honest))
+    with contextlib.ExitStack() as stack:
+        honest, slow = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2))
+        chosen = parts(honest)
         speeds = {part.id: replace(part.exercise.speed[0], peers={}) for part in chosen}
-        few = max(1, int(runs) // 5)
-        for name, tree, count, beside in (
-            ("slowed, alone", slow, few, contextlib.nullcontext),
-            ("slowed, beside a neighbour", slow, few, neighbour),
-            ("reference, beside a neighbour", honest, int(runs), neighbour),
-            ("reference, alone", honest, int(runs), contextlib.nullcontext),
-        ):
-            counts = found.setdefault(name, {part.id: Counter() for part in chosen})
-            if min(c.total() for c in counts.values()) >= count:
-                continue
-            if tree == slow:
-                for part in chosen:
-                    lay(part, Path(slow), slowed(part, Path(honest), speeds[part.id]))
-            with beside():
-                series(chosen, Path(tree), speeds, count, until, counts, keep)
+        references = [stack.enter_context(Grading(part, honest)) for part in chosen]
+        for part, grading in zip(chosen, references, strict=True):
+            lay(part, slow, slowed(part, grading, speeds[part.id]))
+        slower = [stack.enter_context(Grading(part, slow)) for part in chosen]
+        few = max(1, int(runs) // 10)
+        plan = (("slowed", slower, few), ("reference", references, int(runs)))
+        for third in (1, 2, 3):  # so that time that runs out leaves some of each
+            for where, beside in (("beside a neighbour", neighbour), ("alone", contextlib.nullcontext)):
+                with beside():
+                    for what, gradings, count in plan:
+                        counts = found.setdefault(f"{what}, {where}", {part.id: Counter() for part in chosen})
+                        series(gradings, speeds, -(-count * third // 3), until, counts, keep)
     print(f"{keep()} wrong verdicts in {sum(c.total() for counts in found.values() for c in counts.values())}")
 
 

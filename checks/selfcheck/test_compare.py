@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from workbook import compare
+from workbook import compare, oracle
+from workbook.exercise import Exercise, case, normal
 
 
 def explained(actual, expected, before=None, name="out", yardstick=None):
@@ -115,3 +116,37 @@ def test_a_spec_may_override_the_floor():
 def test_empty_and_scalar():
     assert explained(torch.empty(0), torch.empty(0)) is None
     assert explained(torch.tensor(3.0), torch.tensor(4.0)).endswith("out is 3, expected 4")
+
+
+def wrong_in_one(t, value):
+    t = t.clone()
+    t[3, 4] = value
+    return t
+
+
+@pytest.mark.parametrize(
+    ("spoil", "near"),
+    [
+        (lambda t: t, True),
+        (lambda t: t * (1 + 2e-7), True),
+        (lambda t: t.half().float(), False),
+        (lambda t: wrong_in_one(t, t[3, 4] + 1), False),
+        (lambda t: wrong_in_one(t, torch.nan), False),
+        (lambda t: wrong_in_one(t, torch.inf), False),
+        (lambda t: torch.cat([t[:-1], t[:1]]), False),
+        (lambda t: t[:, :-1], False),
+        (lambda t: t.int(), False),
+    ],
+)
+def test_what_is_quickly_said_to_be_right_is_right(spoil, near):
+    exercise = Exercise(entry="twice", inputs=lambda n: [normal(n, n)], reference=lambda x: 2 * x, cases=[case(n=300)])
+    inputs = exercise.inputs(300)
+    assert oracle.near(exercise, inputs, [spoil(2 * inputs[0])]) == near
+
+
+def test_what_is_not_finite_is_left_to_the_oracle():
+    exercise = Exercise(entry="twice", inputs=lambda n: [normal(n, n)], reference=lambda x: 2 * x, cases=[case(n=9)])
+    x = torch.full((9, 9), 60_000.0, dtype=torch.float16)
+    assert not oracle.near(exercise, [x], [2 * x])
+    x = wrong_in_one(torch.ones(9, 9), torch.inf)
+    assert not oracle.near(exercise, [x], [2 * x])

@@ -15,13 +15,14 @@ MATMUL = 4096
 RIDGE = 50  # operations a byte; what does fewer is bound by memory on every GPU of devices.py
 SPIN = 30_000_000  # cycles, some 15 ms, in which calls queue up on the GPU
 KNOWN = 0.85  # of the datasheet's bandwidth is what a large copy reaches at the least on a GPU that is idle
+TRIES = 10  # copies, 5 to 10 ms each, in which a neighbour has to leave the GPU idle
 IDLE = 0.90  # of what a copy reached before is what it has to reach again where nothing else uses the GPU
 
 
 def copy_rate() -> float:
     """Bytes a second, read plus written, of a large copy on this GPU."""
     source, target = _copy_buffers()
-    return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source), 8) * 1e-3)
+    return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source), 5) * 1e-3)
 
 
 def matmul_rate() -> float:
@@ -46,6 +47,11 @@ def anchor() -> float:
 def idle(rate: float) -> bool:
     """Whether a copy at this rate had the GPU to itself."""
     return rate >= IDLE * anchor()
+
+
+def idle_rate() -> float | None:
+    """The rate of the first copy that has the GPU to itself; None where a neighbour leaves no gap."""
+    return next((rate for _ in range(TRIES) if idle(rate := copy_rate())), None)
 
 
 def device() -> devices.Device | None:

@@ -36,19 +36,16 @@ def explain(name, actual, expected, yardstick, promised, before, floors) -> Disa
         wrong = actual != expected
         return _found(name, actual, expected, wrong, before, "") if wrong.any() else None
 
-    have, want = classes(actual), classes(expected)
     floor = floors.get(actual.dtype, FLOOR.get(actual.dtype, 0.0))
-    if (have != want).any():
-        wrong = (have != want) | _far(actual, expected, floor)
-        return _found(name, actual, expected, wrong, before, "", first_of=have != want)
+    if not (_finite(actual) and _finite(expected)) and (other := classes(actual) != classes(expected)).any():
+        return _found(name, actual, expected, other | _far(actual, expected, floor), before, "", first_of=other)
     # float64 holds every other dtype's numbers, so that nothing is lost by comparing there
-    for measure, got, base in zip(
-        ("error", "error of the worst row"), errors(actual, expected), errors(yardstick, expected), strict=True
-    ):
-        limit = max(2 * base, floor)
-        if got > limit:
-            detail = f"relative {measure} {got:.3g}, allowed {limit:.3g}"
-            return _found(name, actual, expected, _far(actual, expected, limit), before, detail)
+    found = errors(actual, expected)
+    if any(error > floor for error in found):
+        for measure, error, base in zip(("error", "error of the worst row"), found, errors(yardstick, expected)):
+            if error > (limit := max(2 * base, floor)):
+                detail = f"relative {measure} {error:.3g}, allowed {limit:.3g}"
+                return _found(name, actual, expected, _far(actual, expected, limit), before, detail)
     return None
 
 
@@ -59,20 +56,29 @@ def classes(t: torch.Tensor) -> torch.Tensor:
 
 def errors(actual: torch.Tensor, expected: torch.Tensor) -> tuple[float, float]:
     """Relative Frobenius error, and that of the worst row (of CHUNK elements); where not finite, both agree already."""
-    keep = torch.isfinite(expected)
-    e = torch.where(keep, expected, 0)
-    d = torch.where(keep, actual.to(expected.dtype), 0) - e
+    e, d = expected, actual.to(expected.dtype) - expected
+    if not _finite(expected):
+        keep = torch.isfinite(expected)
+        e, d = torch.where(keep, e, 0), torch.where(keep, d, 0)
+    e, d = _norms(e), _norms(d)
     total = d.norm() / e.norm() if d.any() else d.new_zeros(())
-    d, e = _chunks(d), _chunks(e)
     # a row far below the others is held to theirs: its own digits may have cancelled
-    scale = torch.maximum(e.norm(dim=1), e.norm() / len(e) ** 0.5)
-    worst = torch.where(scale > 0, d.norm(dim=1) / scale, torch.where(d.norm(dim=1) > 0, torch.inf, 0)).max()
+    scale = torch.maximum(e, e.norm() / len(e) ** 0.5)
+    worst = torch.where(scale > 0, d / scale, torch.where(d > 0, torch.inf, 0)).max()
     return float(total), float(worst)
 
 
-def _chunks(t):
+def _finite(t) -> bool:
+    """Whether every element is; no as well where they are too large for their norm, which only costs time."""
+    return bool(t.norm().isfinite())
+
+
+def _norms(t):
+    """Of each CHUNK elements of a row."""
     t = t.reshape(-1, t.shape[-1]) if t.dim() > 1 else t.reshape(1, -1)
-    return torch.nn.functional.pad(t, (0, -t.shape[1] % CHUNK)).reshape(-1, CHUNK)
+    if ragged := t.shape[1] % CHUNK:
+        t = torch.nn.functional.pad(t, (0, CHUNK - ragged))
+    return t.reshape(-1, CHUNK).norm(dim=1)
 
 
 def _error(actual, expected) -> float:

@@ -229,7 +229,4 @@ def normal(*shape, dtype=torch.float32, scale=1.0, mean=0.0) -> torch.Tensor:
     """Normal numbers [*shape] on torch's default device, rounded to dtype."""
     if torch.get_default_device().type == "meta":  # where arithmetic would first import torch's compiler, for 2 s
         return torch.empty(shape, dtype=dtype)
-    t = torch.randn(shape)
-    if (scale, mean) != (1.0, 0.0):
-        t = t * scale + mean
-    return t.to(dtype)
+    return torch.empty(shape).normal_(mean, scale).to(dtype)

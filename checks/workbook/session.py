@@ -3,10 +3,11 @@
 What could be gained by, and what stands against it:
 
 - another clock: the grader's own runs from "go" to "done" over many calls, and the two must agree
-- results from before: inputs are new in every call, and written while the worker is stopped and a copy at full rate
-  has shown that nothing of it still runs on the GPU
+- results from before: inputs are new in every call, made in memory of the grader alone, and written to the worker's
+  while it is stopped and a copy at full rate has shown that nothing of it still runs on the GPU
 - results from later: bytes of them are fetched at "done" and must be those that lie there in the end
-- results not made at all: each is held against the oracle, in memory filled with something else before
+- results not made at all: each of a round that counts is held against the oracle, in memory that was filled with
+  something else before
 """
 
 import math
@@ -70,45 +71,51 @@ class Session:
         least = max(CALLS[0], math.ceil(2 * torch.cuda.get_device_properties(0).L2_cache_size / max(1, self.size)))
         most = int(min(ROOM, torch.cuda.mem_get_info()[0] / 4) / max(1, self.size))
         self._lay(max(least, min(CALLS[1], most)))
-        self.fill(CALLS[0])
+        self._fill(self._fresh(CALLS[0]))
         for _ in range(2):  # the first compiles, and tunes
             answer = self._go(CALLS[0])
             if isinstance(answer, Verdict):
                 return answer
         ms = statistics.median(answer)
         self.calls = max(least, min(len(self.slots), math.ceil(BATCH_MS / max(1e-3, ms))))
-        overheads = []
-        for _ in range(5):
-            result = self._clocked(1)
+        overheads, fresh = [], self._fresh(self.calls)
+        for _ in range(5):  # as in a round, after which a process is slower to begin than after a moment
+            result = self._clocked(fresh, calls=1)
             if isinstance(result, Verdict):
                 return result
-            wall, events, _ = result
-            overheads.append(wall - events[0])
+            overheads.append(result[0] - ms)  # not its event, which holds the host's part of a first launch
         self.overhead = min(OVERHEAD_MS, statistics.median(overheads))
         return None
 
     def round(self) -> Round | Verdict | None:
         """A round of calls, all right; None where something else used the GPU meanwhile."""
-        self.grading.workers["gpu"].freeze()
-        before = ceilings.copy_rate()
-        result = self._clocked(self.calls)
+        fresh, worker = self._fresh(self.calls), self.grading.workers["gpu"]
+        worker.freeze()
+        if (before := ceilings.idle_rate()) is None:
+            worker.thaw()
+            return None
+        result = self._clocked(fresh, self.calls)
         if isinstance(result, Verdict):
             return result
         wall, events, glimpses = result
         after = ceilings.copy_rate()
-        if wrong := self._check(glimpses):
-            return wrong
-        if not (ceilings.idle(before) and ceilings.idle(after)):
+        if not ceilings.idle(after):
             return None
+        if wrong := self._check(fresh, glimpses):
+            return wrong
         return Round((before + after) / 2, statistics.median(events), (wall - self.overhead) / self.calls - GAP_MS)
 
-    def fill(self, calls: int) -> None:
-        """Fresh inputs for as many calls, and something in each place of a result that no result is."""
-        self.salts = [self.random.getrandbits(40) for _ in range(calls)]
-        for salt, (args, results) in zip(self.salts, self.slots, strict=False):
-            buffers.write(self.arena.tensor, self.grading.inputs(self.case, "cuda", salt), args)
+    def _fresh(self, calls: int) -> list[list]:
+        """The inputs of as many calls, which were never before."""
+        return [self.grading.inputs(self.case, "cuda", self.random.getrandbits(40)) for _ in range(calls)]
+
+    def _fill(self, fresh: list[list]) -> None:
+        """Writes inputs to their places, and to each place of a result something that no result is."""
+        for inputs, (args, results) in zip(fresh, self.slots, strict=False):
+            buffers.write(self.arena.tensor, inputs, args)
             for place in self._views(results):
-                buffers.raw(place).random_() if place.nbytes < 1 << 20 else buffers.raw(place).fill_(salt % 251 + 1)
+                filler = self.random.randrange(1, 252)
+                buffers.raw(place).random_() if place.nbytes < 1 << 20 else buffers.raw(place).fill_(filler)
         torch.cuda.synchronize()
 
     def _lay(self, calls: int) -> None:
@@ -124,11 +131,11 @@ class Session:
             self.arena.close()
             self.arena = None
 
-    def _clocked(self, calls: int) -> tuple[float, list[float], list] | Verdict:
-        """Fresh inputs, and calls on them: milliseconds from "go" to "done", by events, and glimpses of the results."""
+    def _clocked(self, fresh: list[list], calls: int) -> tuple[float, list[float], list] | Verdict:
+        """Calls on fresh inputs: milliseconds from "go" to "done", of each by events, and glimpses of the results."""
         worker = self.grading.workers["gpu"]
         others = worker.freeze()
-        self.fill(calls)
+        self._fill(fresh)
         ceilings.flush()
         places = [self.random.choice(self._views(results)) for _, results in self.slots[:calls]]
         places = [buffers.raw(place) for place in self.random.sample(places, min(GLIMPSES, len(places)))]
@@ -161,7 +168,7 @@ class Session:
             return Verdict("fail", "the process told of other timed calls than it was asked to make")
         return events
 
-    def _check(self, glimpses) -> Verdict | None:
+    def _check(self, fresh, glimpses) -> Verdict | None:
         """Every result of the round; a Verdict where one is wrong.
 
         Those that a float32 reference nearly agrees with are right; the others, and one at random, meet the oracle.
@@ -171,16 +178,15 @@ class Session:
                 return Verdict("fail", "in a timed call: the results still changed after the function had returned")
         if self.elsewhere and not self.exercise.mutates:
             return Verdict("fail", "in a timed call: the results lie in the memory of the inputs")
-        judged = self.random.randrange(len(self.salts))
+        judged = self.random.randrange(len(fresh))
         where = {(call, output): d for call, output, d in self.elsewhere}
-        for call, (salt, (_, results)) in enumerate(zip(self.salts, self.slots, strict=False)):
+        for call, (inputs, (_, results)) in enumerate(zip(fresh, self.slots, strict=False)):
             try:
                 views = [
                     buffers.view(self.arena.tensor, where.get((call, output), d)) for output, d in enumerate(results)
                 ]
             except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
                 return Verdict("fail", "the process told of results that do not lie in the grader's memory")
-            inputs = self.grading.inputs(self.case, "cuda", salt)
             if call != judged and oracle.near(self.exercise, inputs, views):
                 continue
             if found := oracle.disagree(self.exercise, self.case, inputs, views):

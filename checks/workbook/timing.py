@@ -46,13 +46,13 @@ def grade(grading, speed) -> Verdict:
     flops = speed.flops(*inputs) if speed.flops else 0
     work = speed.bytes(*inputs)
     with Session(grading, speed) as session:
-        need = 24 * session.size + 2 * ceilings.COPY_BYTES  # slots, and what the oracle takes in float64
+        need = 24 * session.size + 2 * ceilings.COPY_BYTES  # slots twice, and what the oracle takes in float64
         if need > torch.cuda.mem_get_info()[0]:
             return Verdict("ungraded", f"needs {need / 1e9:.0f} GB of free GPU memory")
         if error := session.start():
             return error
         rounds, odd = [], []
-        for count in range(1, (1 + EXTENSIONS) * ROUNDS + 1):
+        for _ in range((1 + EXTENSIONS) * ROUNDS):
             matmul = ceilings.matmul_rate() if flops > ceilings.RIDGE * work else math.inf
             result = session.round()
             if isinstance(result, Verdict):
@@ -60,7 +60,7 @@ def grade(grading, speed) -> Verdict:
             if result:
                 roofline = max(work / result.copy, flops / matmul) * 1e3
                 (rounds if result.agrees or session.copied else odd).append((roofline / result.ms, result))
-            if count % ROUNDS == 0 and len(rounds) >= ROUNDS:
+            if rounds and len(rounds) % ROUNDS == 0:
                 _, low, high = interval([share for share, _ in rounds])
                 if status(low, high, target) != "inconclusive":
                     break

@@ -1,5 +1,6 @@
 """Kernels that keep the GPU busy for most of a minute, and nothing on the CPU."""
 # says: no answer within
+# seconds: 8
 # needs: gpu
 
 import torch

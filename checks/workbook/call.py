@@ -36,6 +36,7 @@ class Call:
         self.arena.random_()
         buffers.write(self.arena, self.inputs, self.args)
         self.before = self.arena.clone()
+        self._settle()
 
     def __enter__(self):
         return self
@@ -74,6 +75,11 @@ class Call:
         if self.mode == "gpu" and self.exercise.deterministic:
             return self._repeat(answer)
         return Verdict("pass")
+
+    def _settle(self) -> None:
+        """Waits until all that was written to the arena lies there: the worker's kernels do not wait for ours."""
+        if self.device:
+            torch.cuda.synchronize()
 
     def _sound(self, answer) -> bool:
         """Whether what the worker says of its memory can be read, and lies where it may."""
@@ -136,6 +142,7 @@ class Call:
         first = [buffers.view(self.arena, d).clone() for d in answer["results"]]
         for count in range(REPEATS):
             self.arena[self.heap[0] :].random_()
+            self._settle()
             again = self.run()
             if "error" in again:
                 return self.grading.told(self.mode, again["error"])

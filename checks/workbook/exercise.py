@@ -186,6 +186,7 @@ class Exercise:
     tolerance: least relative error allowed, by dtype, where the library's is wrong for a reason that the spec gives.
     deterministic: results repeat bit for bit on a GPU.
     mutates: inputs, by the reference's argument names, that the entry changes in place.
+    provisional: not measured on a GPU as it is now; its targets are a guess until it is, and say so.
     tuning: how its autotuner behaves, where it has one.
     bugs: the first whose rung is `moves` or `fast` is the naive kernel that the target of `speed` must fail.
     """
@@ -205,6 +206,7 @@ class Exercise:
     tolerance: Mapping[torch.dtype, float] = field(default_factory=dict)
     deterministic: bool = False
     mutates: Sequence[str] = ()
+    provisional: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS or (self.kind == "kernel") != bool(self.inputs and self.reference):

@@ -33,7 +33,7 @@ def share(speed: Speed, device: devices.Device | None) -> float:
 
 
 def minimums(exercise: Exercise, speed: Speed) -> dict[str, str]:
-    """For each GPU in STATED, and each on record: the least rate in words, and whether it was measured there."""
+    """For each GPU in STATED, and each on record: the least rate, and whether it is measured, derived or a guess."""
     with torch.device("meta"):
         inputs = exercise.inputs(**speed.case.values)
     work, flops = speed.bytes(*inputs), speed.flops(*inputs) if speed.flops else 0
@@ -46,5 +46,6 @@ def minimums(exercise: Exercise, speed: Speed) -> dict[str, str]:
         seconds = max(work / copy, flops / matmul) / share(speed, device)
         bound = work / copy >= flops / matmul
         rate = f"{work / seconds / 1e9:,.0f} GB/s" if bound else f"{flops / seconds / 1e12:,.0f} TFLOPS"
-        found[device.name] = f"{rate} ({'measured' if device.name in recorded() else 'derived'})"
+        known = "measured" if device.name in recorded() else "derived"
+        found[device.name] = f"{rate} ({'provisional' if exercise.provisional else known})"
     return found

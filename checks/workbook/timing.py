@@ -80,6 +80,8 @@ def grade(grading, speed) -> Verdict:
         return Verdict("fail", f"suspect: {peak}; is all of the work done in the call?", facts)
     rate = f"{timing.tflops:,.0f} TFLOPS" if flops / matmul > work / copy else f"{timing.gbps:,.0f} GB/s"
     derived = "" if target == speed.target else " (derived: no run on this GPU is on record)"
+    if grading.exercise.provisional:
+        derived = " (provisional: the reference was not measured yet)"
     reached = f"{share:.0%} of the roofline ({rate}, {ms:.3f} ms), {target:.0%} is asked{derived}"
     if lied:
         told = statistics.median(r.events for _, r in rounds)

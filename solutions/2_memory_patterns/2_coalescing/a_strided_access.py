@@ -32,10 +32,12 @@ def strided_copy(x, stride):
         raise ValueError(f"the stride is {stride}, it has to be at least 1")
     # TODO: `out`, of the right size, and the launch that fills it; x may be empty.
     ### BEGIN SOLUTION
-    n, BLOCK = triton.cdiv(x.numel(), stride), 1024
+    n, BLOCK = triton.cdiv(x.numel(), stride), 512
     out = torch.empty(n, dtype=x.dtype, device=x.device)
     if n > 0:
-        strided_copy_kernel[(triton.cdiv(n, BLOCK),)](x, out, n, stride, BLOCK=BLOCK)
+        # neighbouring elements of a thread share no wide load where they lie apart: fewer of them, more threads
+        num_warps = 4 if stride == 1 else 8
+        strided_copy_kernel[(triton.cdiv(n, BLOCK),)](x, out, n, stride, BLOCK=BLOCK, num_warps=num_warps)
     return out
     ### END SOLUTION
 

@@ -191,15 +191,23 @@ def inspected(facts=(), traced=(), compiled=(), wrong=None, arch=90) -> Inspecti
         "access": [{"line": 7, "op": "load", "bits": 128, "count": 4}], **dict(facts),
     }  # fmt: skip
     figures = {"necessary_bytes": 4096, "requested_bytes": 4096, "sector_share": 1.0, "launches": 1, "extra_memory": 0}
-    seen = {"accesses": [access()], "operations": [], "memory": 0, "flops": 0, "elementwise": 1, **dict(traced)}
+    seen = {
+        "accesses": [access()],
+        "complaints": [],
+        "operations": [],
+        "memory": 0,
+        "flops": 0,
+        "elementwise": 1,
+        **dict(traced),
+    }
     seen["figures"] = figures | seen.get("figures", {})
     call = Compiled(case(n=1), [Launch("k", {arch: facts})], "tf32", **{"bytes": 10**9, **dict(compiled)})
     seen = Traced(case(n=1), "tf32", **seen)
     return Inspection(TRANSPOSE, catalog.SOLUTIONS, compiled=[call], traced=seen, wrong=wrong)
 
 
-def access(line=7, kind="load", arg="x_ptr", bytes=4096, useful=4096, sectors=128, times=1, bits=128):
-    return Access(line, kind, arg, bytes, useful, sectors, times, bits)
+def access(line=7, kind="load", arg="x_ptr", bytes=4096, useful=4096, sectors=128, bits=128):
+    return Access(line, kind, arg, bytes, useful, sectors, times=1, size=4096, bits=bits)
 
 
 TWICE = [access(), access(line=9), access(line=9, kind="store", arg="out_ptr")]
@@ -219,10 +227,13 @@ MATMUL = {"bytes": 10**6, "flops": 10**9}
         ({"traced": {"accesses": TWICE, "figures": {"requested_bytes": 12288}}},
          "lines 7 and 9 each load x_ptr, and the call moves 3.0 times the bytes that are necessary", (7, 9)),
         ({"traced": {"accesses": [access(bytes=65536)], "figures": {"requested_bytes": 65536}}},
-         "line 7 loads 65,536 bytes of x_ptr, and the call moves 16.0 times the bytes that are necessary", (7,)),
-        ({"traced": {"operations": [{"name": "clone", "bytes": 8192}], "figures": {"requested_bytes": 12288}}},
-         "3.0 times the bytes that are necessary, 8,192 of them in torch's clone", ()),
-        ({"traced": {"figures": {"launches": 3}}}, "the call launches 3 kernels where 1 will do", ()),
+         "line 7 loads all of x_ptr 16.0 times over, and the call moves 16.0 times the bytes that are necessary", (7,)),
+        ({"traced": {"accesses": [access(bytes=8192), access(line=9, arg="y_ptr", bytes=6144)],
+                     "figures": {"requested_bytes": 14336}}}, "line 7 loads all of x_ptr 2.0 times over", (7,)),
+        ({"traced": {"operations": [{"name": "clone", "bytes": 8192}],
+                     "figures": {"requested_bytes": 12288, "launches": 2}}},
+         "the call launches 2 kernels where 1 will do, torch's clone among them, and moves 3.0 times the bytes", ()),
+        ({"traced": {"complaints": ["takes its tiles in another order"]}}, "the call takes its tiles in another", ()),
         ({"traced": {"figures": {"extra_memory": 512}}}, "the call allocates 512 bytes beyond its results", ()),
         ({"traced": {"flops": 9}, "compiled": MATMUL}, "tl.dot became no tensor-core instruction on sm_90", ()),
         ({"traced": {"flops": 9}, "compiled": MATMUL, "facts": {"instructions": {"mma": 8}}},
@@ -231,8 +242,7 @@ MATMUL = {"bytes": 10**6, "flops": 10**9}
          "line 7 loads 32 bits a thread at a time, not 128: its 512 bytes are shared by 128 threads", (7,)),
         ({"facts": NARROW, "traced": {"accesses": [access(bits=32)]}},
          "line 7 loads 32 bits a thread at a time, not 128: Triton cannot tell that the addresses", (7,)),
-        ({"facts": {"grid": [100, 1, 1]}},
-         "100 programs leave 32 of the 132 multiprocessors of an H100 SXM idle", ()),
+        ({"facts": {"grid": [100, 1, 1]}}, "a grid of 100 leaves 32 of the 132 multiprocessors of an H100 SXM", ()),
         ({"facts": {"registers": 168}}, "168 registers a thread let 12 warps run of 64 on sm_90", ()),
         ({"facts": {"shared": 65536}}, "65,536 bytes of shared memory a block let 12 warps run of 64 on sm_90", ()),
         ({"wrong": (case(n=3), Verdict("fail", "no"))}, "its result is wrong for n=3, and that comes before", ()),

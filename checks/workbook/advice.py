@@ -20,10 +20,7 @@ class Advice:
 
 
 def advise(found: Inspection) -> Advice:
-    for look in (too_large, spilling, scattered, repeated, launches, memory, no_matrix_unit, narrow, idle, few_warps):
-        if advice := look(found):
-            return advice
-    return roof(found)
+    return next(advice for look in GRAVEST_FIRST if (advice := look(found)))
 
 
 def too_large(found):
@@ -59,40 +56,37 @@ def scattered(found):
     )
 
 
-def repeated(found):
-    asked = found.part.exercise.moves
-    if not found.traced or found.traced.figures["requested_bytes"] <= asked.slack * _necessary(found):
-        return None
-    times = f"{found.traced.figures['requested_bytes'] / _necessary(found):.1f} times the bytes that are necessary"
-    torchs = max(found.traced.operations, key=lambda operation: operation["bytes"], default={"bytes": 0})
-    most = max(found.traced.accesses, key=lambda access: access.bytes, default=None)
-    if most is None or torchs["bytes"] > most.bytes:
-        return Advice(
-            f"the call moves {times}, {torchs['bytes']:,} of them in torch's {torchs['name']}: let the kernel do that"
-        )
-    alike = [access for access in found.traced.accesses if (access.arg, access.kind) == (most.arg, most.kind)]
-    lines = tuple(access.line for access in alike if access.bytes >= AGAIN * most.bytes)
-    if len(lines) > 1:
-        named = f"{', '.join(map(str, lines[:-1]))} and {lines[-1]}"
-        return Advice(
-            f"lines {named} each {most.kind} {most.arg}, and the call moves {times}: {most.kind} once, and keep what "
-            "is needed again in registers",
-            lines,
-        )
-    return Advice(
-        f"line {most.line} {most.kind}s {most.bytes:,} bytes of {most.arg}, and the call moves {times}: several "
-        f"programs or steps {most.kind} the same ones, and larger tiles share them",
-        (most.line,),
-    )
-
-
 def launches(found):
     if not found.traced or found.traced.figures["launches"] <= (most := found.part.exercise.moves.launches):
         return None
+    torchs = ", ".join(dict.fromkeys(f"torch's {operation['name']}" for operation in found.traced.operations))
+    among = f", {torchs} among them" if torchs else ""
     return Advice(
-        f"the call launches {found.traced.figures['launches']} kernels where {most} will do: what one stores, the "
-        "next has to load again"
+        f"the call launches {found.traced.figures['launches']} kernels where {most} will do{among}, and "
+        f"{_total(found)}: what one has loaded or stored, the next has to load again"
     )
+
+
+def repeated(found):
+    """Of the argument that is moved most often over: the line that does so, or the lines that each do once."""
+    if not found.traced or _times(found) <= found.part.exercise.moves.slack:
+        return None
+    moved = {}
+    for access in found.traced.accesses:
+        moved.setdefault((access.kind, access.arg), []).append(access)
+    if not moved:
+        return None
+    accesses = max(moved.values(), key=lambda same: sum(access.bytes for access in same) - same[0].size)
+    most = max(accesses, key=lambda access: access.bytes)
+    lines = tuple(access.line for access in accesses if access.bytes >= AGAIN * most.bytes)
+    if len(lines) > 1:
+        named = f"{', '.join(map(str, lines[:-1]))} and {lines[-1]}"
+        again = f"lines {named} each {_verb(most)} {most.arg}"
+        less = "do so once, and keep in registers what is needed again"
+    else:
+        again = f"line {most.line} {_verb(most, 's')} all of {most.arg} {most.bytes / max(1, most.size):.1f} times over"
+        less = "larger tiles share what several programs or steps need"
+    return Advice(f"{again}, and the call {_total(found)}: {less}", lines)
 
 
 def memory(found):
@@ -102,6 +96,11 @@ def memory(found):
         f"the call allocates {found.traced.figures['extra_memory']:,} bytes beyond its results: what passes through "
         "memory on the way is stored and loaded once more"
     )
+
+
+def other_complaint(found):
+    """What else `moves` asks for."""
+    return Advice(f"the call {found.traced.complaints[0]}") if found.traced and found.traced.complaints else None
 
 
 def no_matrix_unit(found):
@@ -154,7 +153,7 @@ def idle(found):
         counts = [programs(launch.facts[found.arch]) for launch in call.launches if found.arch in launch.facts]
         if counts and max(counts) < gpu.multiprocessors:
             return Advice(
-                f"{max(counts)} programs leave {gpu.multiprocessors - max(counts)} of the {gpu.multiprocessors} "
+                f"a grid of {max(counts)} leaves {gpu.multiprocessors - max(counts)} of the {gpu.multiprocessors} "
                 f"multiprocessors of an {gpu.name} idle: cut the work among more programs"
             )
     return None
@@ -213,9 +212,29 @@ def _launches(found):
     return [launch for call in found.compiled for launch in call.launches]
 
 
-def _necessary(found) -> int:
-    return found.traced.figures["necessary_bytes"]
+def _times(found) -> float:
+    return found.traced.figures["requested_bytes"] / found.traced.figures["necessary_bytes"]
 
 
-def _verb(access: Access) -> str:
-    return {"load": "load", "store": "store to", "atomic": "add to"}[access.kind]
+def _total(found) -> str:
+    return f"moves {_times(found):.1f} times the bytes that are necessary"
+
+
+def _verb(access: Access, s: str = "") -> str:
+    return {"load": f"load{s}", "store": f"store{s} to", "atomic": f"add{s} to"}[access.kind]
+
+
+GRAVEST_FIRST = (
+    too_large,
+    spilling,
+    scattered,
+    launches,
+    repeated,
+    memory,
+    other_complaint,
+    no_matrix_unit,
+    narrow,
+    idle,
+    few_warps,
+    roof,
+)

@@ -65,6 +65,7 @@ class Access:
     useful: int = 0
     sectors: int = 0
     times: int = 0
+    size: int = 0
     bits: int = 0
     tma: bool = False
 
@@ -80,7 +81,7 @@ class Access:
 
 @dataclass
 class Traced:
-    """The call that `moves` grades: what each line accesses, and the figures of moves.judge.
+    """The call that `moves` grades: what each line accesses, and the complaints and figures of moves.judge.
 
     memory: bytes that may be allocated beyond the results. operations: torch's own, with their bytes. flops: of tl.dot;
     elementwise: all other floating-point operations.
@@ -89,6 +90,7 @@ class Traced:
     case: Case
     dtype: str
     accesses: list[Access]
+    complaints: list[str]
     figures: dict
     memory: int
     operations: list[dict]
@@ -243,7 +245,7 @@ def trace(found: Inspection, grading: Grading) -> None:
         if "error" in answer:
             found.untraced = grading.told("interpret", answer["error"]).message
             return
-        _, figures = moves.judge(wanted, call.inputs, call.output_bytes, answer)
+        judged = moves.judge(wanted, call.inputs, call.output_bytes, answer)
         memory, dtype = wanted.memory(*call.inputs), dot_dtype(call.inputs)
     merged = {}
     for line in answer["facts"]["lines"]:
@@ -251,6 +253,7 @@ def trace(found: Inspection, grading: Grading) -> None:
         access = merged.setdefault(key, Access(*key))
         for name in ("bytes", "useful", "sectors", "times"):
             setattr(access, name, getattr(access, name) + line[name])
+        access.size = max(access.size, line["size"])
     compiled = grading.compiled(wanted.case, found.arch)
     for fact in compiled.get("facts", []):
         bits = {(row["line"], row["op"]): row["bits"] for row in fact["access"]}
@@ -259,7 +262,7 @@ def trace(found: Inspection, grading: Grading) -> None:
             access.tma |= access.line in fact["tma"]
     facts, accesses = answer["facts"], [merged[key] for key in sorted(merged)]
     counted = answer["operations"], facts["flops"], facts["elementwise"]
-    found.traced = Traced(wanted.case, dtype, accesses, figures, memory, *counted)
+    found.traced = Traced(wanted.case, dtype, accesses, *judged, memory, *counted)
 
 
 def dot_dtype(inputs) -> str:

@@ -61,9 +61,10 @@ def launches(found):
         return None
     torchs = ", ".join(dict.fromkeys(f"torch's {operation['name']}" for operation in found.traced.operations))
     among = f", {torchs} among them" if torchs else ""
+    more = f", and {_total(found)}" if _times(found) > found.part.exercise.moves.slack else ""
     return Advice(
-        f"the call launches {found.traced.figures['launches']} kernels where {most} will do{among}, and "
-        f"{_total(found)}: what one has loaded or stored, the next has to load again"
+        f"the call launches {found.traced.figures['launches']} kernels where {most} will do{among}{more}: what one has "
+        "loaded or stored, the next has to load again"
     )
 
 
@@ -125,13 +126,10 @@ def narrow(found):
     if not found.traced:
         return None
     threads = max(launch.facts[found.arch]["threads"] for launch in found.launches)
-    timed = {
-        (row["line"], row["op"]): row["bits"] for launch in found.launches for row in launch.facts[found.arch]["access"]
-    }
     for access in sorted(found.traced.accesses, key=lambda access: -access.bytes):
-        bits = timed.get((access.line, access.kind), WIDEST)
+        bits = max(found.bits(launch.facts[found.arch], access) for launch in found.launches)
         much = access.bytes >= NARROW * found.traced.figures["requested_bytes"]
-        if not (much and bits < WIDEST and access.bits < WIDEST) or access.kind == "atomic" or access.tma:
+        if not (much and 0 < bits < WIDEST and access.bits < WIDEST) or access.kind == "atomic" or access.tma:
             continue
         block = access.bytes // max(1, access.times)
         if 8 * block < WIDEST * threads:

@@ -72,7 +72,7 @@ class Access:
     @property
     def share(self) -> float:
         """Of the sectors that are touched, the part that is in use."""
-        return self.useful / (moves.SECTOR * self.sectors) if self.sectors else 1.0
+        return min(1.0, self.useful / (moves.SECTOR * self.sectors)) if self.sectors else 1.0
 
     @property
     def wasted(self) -> int:
@@ -107,7 +107,8 @@ class Traced:
 class Inspection:
     """All that is known of one part's file.
 
-    kernels: the lines of each function that is compiled for a GPU. refused: by architecture, why it does not compile.
+    kernels: the lines of each function that is compiled for a GPU. first: of a line of a statement, the statement's
+    first; the compiler and the interpreter name different ones. refused: by architecture, why it does not compile.
     wrong: the first case that fails, and how. untraced: why the call that `moves` grades was not traced.
     """
 
@@ -115,6 +116,7 @@ class Inspection:
     tree: Path
     text: str = ""
     kernels: list[range] = field(default_factory=list)
+    first: dict[int, int] = field(default_factory=dict)
     compiled: list[Compiled] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     wrong: tuple[Case, Verdict] | None = None
@@ -139,6 +141,15 @@ class Inspection:
     def launches(self) -> list[Launch]:
         """What was launched on the architecture of `arch`."""
         return [launch for call in self.compiled for launch in call.launches if self.arch in launch.facts]
+
+    def bits(self, facts: dict, access: Access) -> int:
+        """The widest that a thread of a compiled kernel does what was traced; 0 where its code has no such access."""
+        rows = [row for row in facts["access"] if row["op"] == access.kind and self.same(row["line"], access.line)]
+        return max((row["bits"] for row in rows), default=0)
+
+    def same(self, one: int, other: int) -> bool:
+        """Whether two lines are of one statement."""
+        return self.first.get(one, one) == self.first.get(other, other)
 
     def intensity(self, call: Compiled, arch: int) -> tuple[float, float] | None:
         """Operations a byte of a call, and the ridge point: the number from which memory is no longer the limit.
@@ -181,10 +192,14 @@ def inspected(grading: Grading, tree: Path, listed: bool, starting: Callable) ->
         found.wrong = failure.result()
     try:
         found.text = found.file.read_text(encoding="utf-8")
-        functions = own.kernels(ast.parse(found.text))
+        module = ast.parse(found.text)
     except (OSError, SyntaxError, ValueError, RecursionError) as error:
         raise CannotInspect(f"the file cannot be read: {error}") from None
-    found.kernels = [range(min(node.lineno for node in (f, *f.decorator_list)), f.end_lineno + 1) for f in functions]
+    for f in own.kernels(module):
+        found.kernels.append(range(min(node.lineno for node in (f, *f.decorator_list)), f.end_lineno + 1))
+    for node in ast.walk(module):
+        if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            found.first |= dict.fromkeys(range(node.lineno, node.end_lineno + 1), node.lineno)
     if grading.exercise.moves:
         starting("is traced")
         trace(found, grading)
@@ -197,7 +212,8 @@ def inspected(grading: Grading, tree: Path, listed: bool, starting: Callable) ->
 
 def compile_all(found: Inspection, grading: Grading, listed: bool) -> None:
     """The timed calls (or else the first) for every architecture."""
-    exercise = grading.exercise
+    exercise, card = grading.exercise, here()
+    archs = sorted({*ARCHS, card.arch} if card else ARCHS)
     stated = {speed.case.id: speed for speed in exercise.speed}
     for case in [speed.case for speed in exercise.speed] or exercise.cases[:1]:
         with torch.device("meta"):
@@ -205,7 +221,7 @@ def compile_all(found: Inspection, grading: Grading, listed: bool) -> None:
         call = Compiled(case, [], dot_dtype(inputs))
         if speed := stated.get(case.id):
             call.bytes, call.flops = speed.bytes(*inputs), speed.flops(*inputs) if speed.flops else 0
-        for arch in sorted({*ARCHS, *(card.arch for card in [here()] if card)}):
+        for arch in archs:
             answer = grading.compiled(case, arch, listed)
             if "error" in answer:
                 verdict = grading.told("compile", answer["error"])
@@ -230,7 +246,8 @@ def note(call: Compiled, arch: int, facts: list[dict]) -> None:
 
 
 def first_failure(grading: Grading) -> tuple[Case, Verdict] | None:
-    for case in grading.exercise.cases:
+    """Among the cases that need no large GPU."""
+    for case in (case for case in grading.exercise.cases if not case.needs_gb):
         verdict = grading.correct(case)
         if verdict.status not in ("pass", "ungraded"):
             return case, verdict
@@ -256,10 +273,9 @@ def trace(found: Inspection, grading: Grading) -> None:
         access.size = max(access.size, line["size"])
     compiled = grading.compiled(wanted.case, found.arch)
     for fact in compiled.get("facts", []):
-        bits = {(row["line"], row["op"]): row["bits"] for row in fact["access"]}
         for access in merged.values():
-            access.bits = max(access.bits, bits.get((access.line, access.kind), 0))
-            access.tma |= access.line in fact["tma"]
+            access.bits = max(access.bits, found.bits(fact, access))
+            access.tma |= any(found.same(line, access.line) for line in fact["tma"])
     facts, accesses = answer["facts"], [merged[key] for key in sorted(merged)]
     counted = answer["operations"], facts["flops"], facts["elementwise"]
     found.traced = Traced(wanted.case, dtype, accesses, *judged, memory, *counted)

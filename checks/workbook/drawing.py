@@ -240,7 +240,8 @@ def limit(advice: Advice, whose: str = "") -> None:
     """The closing sentence, folded between words where there is a terminal."""
     text = Text(f"{'▶ ' if advice.lines else ''}{whose}{clean(advice.sentence)}", "bold")
     console.print(
-        Padding(text, (0, 0, 0, 2)) if console.is_terminal else Text("  ") + text, soft_wrap=not console.is_terminal
+        Padding(text, (0, 0, 0, 2), expand=False) if console.is_terminal else Text("  ") + text,
+        soft_wrap=not console.is_terminal,
     )
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from rich.console import Console
 from typer.testing import CliRunner
-from workbook import advice, catalog, cli, drawing, inspection, listing, report, stub
+from workbook import advice, catalog, cli, devices, drawing, inspection, listing, report, stub
 from workbook.exercise import case
 from workbook.inspection import Access, Compiled, Inspection, Launch, Traced
 from workbook.words import TORCH, Verdict
 
 ADD, TRANSPOSE = (catalog.select(id)[0] for id in ("1.1a", "1.3a"))
 SUM = ADD.file(catalog.SOLUTIONS).read_text()
-LOAD, STORE = "x = tl.load(x_ptr + offsets, mask=mask)", "tl.store(out_ptr + offsets, x + y, mask=mask)"
+LOAD = "x = tl.load(x_ptr + offsets, mask=mask)"
 
 
 @pytest.fixture(autouse=True)
@@ -266,6 +266,15 @@ def test_what_is_stated_goes_before_what_was_traced():
     assert traced.intensity(traced.compiled[0], 90) == (256, pytest.approx(494.7e3 / 3350))
     elementwise = inspected(traced={"elementwise": 1024})
     assert elementwise.intensity(elementwise.compiled[0], 80) == (0.25, pytest.approx(19.5e3 / 1555))
+
+
+def test_the_gpu_that_is_here_stands_for_its_architecture(monkeypatch):
+    h200 = next(device for device in devices.DEVICES if device.name == "H200")
+    for module in (inspection, advice):
+        monkeypatch.setattr(module, "here", lambda: h200)
+    found = inspected(traced={"elementwise": 1024})
+    assert found.intensity(found.compiled[0], 90) == (0.25, pytest.approx(66.9e3 / 4800))
+    assert advice.advise(found).sentence.endswith("the 1,000 MB of n=1 take at least 0.21 ms on an H200")
 
 
 def test_on_a_gpu_the_time_stands_beside_the_roofline(capsys):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .inspection import Access, Inspection, device, here, programs
+from .inspection import Access, Compiled, Inspection, Launch, device, here, programs
 
 AGAIN = 0.9  # of the bytes of one line are the same ones where another line moves as many
 NARROW = 0.1  # of all bytes is what a line has to move for its width to matter
@@ -20,10 +20,11 @@ class Advice:
 
 
 def advise(found: Inspection) -> Advice:
+    """The first of GRAVEST_FIRST, below, that has something to say."""
     return next(advice for look in GRAVEST_FIRST if (advice := look(found)))
 
 
-def too_large(found):
+def too_large(found: Inspection) -> Advice | None:
     for launch in _launches(found):
         for arch, facts in launch.facts.items():
             if (over := facts["shared"] - facts["limit"]) > 0:
@@ -34,7 +35,7 @@ def too_large(found):
     return None
 
 
-def spilling(found):
+def spilling(found: Inspection) -> Advice | None:
     for launch in _launches(found):
         for arch, facts in launch.facts.items():
             if facts["spills"] >= SPILLED:
@@ -45,7 +46,7 @@ def spilling(found):
     return None
 
 
-def scattered(found):
+def scattered(found: Inspection) -> Advice | None:
     if not found.traced or found.traced.figures["sector_share"] >= found.part.exercise.moves.sectors:
         return None
     worst = max(found.traced.accesses, key=lambda access: access.wasted)
@@ -56,7 +57,7 @@ def scattered(found):
     )
 
 
-def launches(found):
+def launches(found: Inspection) -> Advice | None:
     if not found.traced or found.traced.figures["launches"] <= (most := found.part.exercise.moves.launches):
         return None
     torchs = ", ".join(dict.fromkeys(f"torch's {operation['name']}" for operation in found.traced.operations))
@@ -68,7 +69,7 @@ def launches(found):
     )
 
 
-def repeated(found):
+def repeated(found: Inspection) -> Advice | None:
     """Of the argument that is moved most often over: the line that does so, or the lines that each do once."""
     if not found.traced or _times(found) <= found.part.exercise.moves.slack:
         return None
@@ -90,7 +91,7 @@ def repeated(found):
     return Advice(f"{again}, and the call {_total(found)}: {less}", lines)
 
 
-def memory(found):
+def memory(found: Inspection) -> Advice | None:
     if not found.traced or found.traced.figures["extra_memory"] <= found.traced.memory:
         return None
     return Advice(
@@ -99,12 +100,12 @@ def memory(found):
     )
 
 
-def other_complaint(found):
+def other_complaint(found: Inspection) -> Advice | None:
     """What else `moves` asks for."""
     return Advice(f"the call {found.traced.complaints[0]}") if found.traced and found.traced.complaints else None
 
 
-def no_matrix_unit(found):
+def no_matrix_unit(found: Inspection) -> Advice | None:
     if not found.traced or not found.traced.flops or not _bound_by_arithmetic(found):
         return None
     used = {kind for launch in found.launches for kind in launch.facts[found.arch]["instructions"]}
@@ -121,7 +122,7 @@ def no_matrix_unit(found):
     return None
 
 
-def narrow(found):
+def narrow(found: Inspection) -> Advice | None:
     """A line that moves much, in whole sectors, but less than a thread could at a time."""
     if not found.traced:
         return None
@@ -145,7 +146,7 @@ def narrow(found):
     return None
 
 
-def idle(found):
+def idle(found: Inspection) -> Advice | None:
     gpu = device(found.arch)
     for call in found.compiled:
         counts = [programs(launch.facts[found.arch]) for launch in call.launches if found.arch in launch.facts]
@@ -157,7 +158,7 @@ def idle(found):
     return None
 
 
-def few_warps(found):
+def few_warps(found: Inspection) -> Advice | None:
     if _bound_by_arithmetic(found):
         return None  # tensor cores are kept busy by few warps
     for launch in found.launches:
@@ -177,7 +178,7 @@ def few_warps(found):
     return None
 
 
-def roof(found):
+def roof(found: Inspection) -> Advice:
     """Nothing is amiss: what is left is the work itself."""
     if found.wrong:
         return Advice(f"its result is wrong for {found.wrong[0].id}, and that comes before its speed")
@@ -195,26 +196,26 @@ def roof(found):
     )
 
 
-def _least(found, call, arch) -> float:
+def _least(found: Inspection, call: Compiled, arch: int) -> float:
     """Milliseconds that the bytes and the operations of a call take at the rates of the datasheet."""
     ratio, ridge = found.intensity(call, arch) or (0, 1)
     return 1e-6 * call.bytes / device(arch).bandwidth * max(1, ratio / ridge)
 
 
-def _bound_by_arithmetic(found) -> bool:
+def _bound_by_arithmetic(found: Inspection) -> bool:
     known = [found.intensity(call, found.arch) for call in found.compiled]
     return any(pair and pair[0] > pair[1] for pair in known)
 
 
-def _launches(found):
+def _launches(found: Inspection) -> list[Launch]:
     return [launch for call in found.compiled for launch in call.launches]
 
 
-def _times(found) -> float:
+def _times(found: Inspection) -> float:
     return found.traced.figures["requested_bytes"] / found.traced.figures["necessary_bytes"]
 
 
-def _total(found) -> str:
+def _total(found: Inspection) -> str:
     return f"moves {_times(found):.1f} times the bytes that are necessary"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 from typer.testing import CliRunner
-from workbook import advice, catalog, cli, devices, drawing, inspection, listing, report, stub
+from workbook import advice, catalog, cli, devices, drawing, gather, inspection, listing, report, stub
 from workbook.exercise import case
 from workbook.inspection import Access, Compiled, Inspection, Launch, Traced
 from workbook.words import TORCH, Verdict
@@ -176,7 +176,7 @@ def test_on_a_narrow_terminal_lines_are_cut_not_folded(monkeypatch):
     screen = Console(width=80, force_terminal=True, color_system=None, highlight=False, file=io.StringIO())
     monkeypatch.setattr(report, "console", screen)
     monkeypatch.setattr(drawing, "console", screen)
-    found = inspection.gather(TRANSPOSE, catalog.SOLUTIONS)
+    found = gather.gather(TRANSPOSE, catalog.SOLUTIONS)
     drawing.picture(found, advice.advise(found))
     drawing.limit(advice.advise(found))
     told = screen.file.getvalue()

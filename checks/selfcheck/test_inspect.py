@@ -7,14 +7,14 @@ import pytest
 import torch
 from rich.console import Console
 from typer.testing import CliRunner
-from workbook import advice, catalog, cli, drawing, inspection, listing, report, stub
+from workbook import advice, catalog, cli, devices, drawing, gather, inspection, listing, report, stub
 from workbook.exercise import case
 from workbook.inspection import Access, Compiled, Inspection, Launch, Traced
 from workbook.words import TORCH, Verdict
 
 ADD, TRANSPOSE = (catalog.select(id)[0] for id in ("1.1a", "1.3a"))
 SUM = ADD.file(catalog.SOLUTIONS).read_text()
-LOAD, STORE = "x = tl.load(x_ptr + offsets, mask=mask)", "tl.store(out_ptr + offsets, x + y, mask=mask)"
+LOAD = "x = tl.load(x_ptr + offsets, mask=mask)"
 
 
 @pytest.fixture(autouse=True)
@@ -156,11 +156,12 @@ def test_a_file_that_is_gone_is_said_how_to_get(tmp_path, monkeypatch):
 
 
 def test_a_kernel_for_one_architecture_is_shown_for_that_one(tmp_path):
-    put(tmp_path, ADD, ("x + y, mask", "(x + y).to(tl.float8e4nv).to(tl.float32), mask"))
+    long = LOAD.replace("(", "(\n        ").replace(", ", ",\n        ")  # of which the interpreter names another line
+    put(tmp_path, ADD, ("x + y, mask", "(x + y).to(tl.float8e4nv).to(tl.float32), mask"), (LOAD, long))
     status, told = run("1.1a", "--tree", tmp_path)
     assert status == 0 and "sm_90" in told.split("add_kernel, n=134217728")[1].split("\n")[1]
     assert "does not compile for sm_80: " in told and "does not compile for sm_86: " in told
-    assert "fails n=1025: relative error" in told and "786,432" in told
+    assert "fails n=1025: relative error" in told and "100%   128 │" in line_with("x = tl.load(", told)
     assert told.rstrip().endswith("its result is wrong for n=1025, and that comes before its speed")
 
 
@@ -175,7 +176,7 @@ def test_on_a_narrow_terminal_lines_are_cut_not_folded(monkeypatch):
     screen = Console(width=80, force_terminal=True, color_system=None, highlight=False, file=io.StringIO())
     monkeypatch.setattr(report, "console", screen)
     monkeypatch.setattr(drawing, "console", screen)
-    found = inspection.gather(TRANSPOSE, catalog.SOLUTIONS)
+    found = gather.gather(TRANSPOSE, catalog.SOLUTIONS)
     drawing.picture(found, advice.advise(found))
     drawing.limit(advice.advise(found))
     told = screen.file.getvalue()
@@ -191,15 +192,23 @@ def inspected(facts=(), traced=(), compiled=(), wrong=None, arch=90) -> Inspecti
         "access": [{"line": 7, "op": "load", "bits": 128, "count": 4}], **dict(facts),
     }  # fmt: skip
     figures = {"necessary_bytes": 4096, "requested_bytes": 4096, "sector_share": 1.0, "launches": 1, "extra_memory": 0}
-    seen = {"accesses": [access()], "operations": [], "memory": 0, "flops": 0, "elementwise": 1, **dict(traced)}
+    seen = {
+        "accesses": [access()],
+        "complaints": [],
+        "operations": [],
+        "memory": 0,
+        "flops": 0,
+        "elementwise": 1,
+        **dict(traced),
+    }
     seen["figures"] = figures | seen.get("figures", {})
     call = Compiled(case(n=1), [Launch("k", {arch: facts})], "tf32", **{"bytes": 10**9, **dict(compiled)})
     seen = Traced(case(n=1), "tf32", **seen)
     return Inspection(TRANSPOSE, catalog.SOLUTIONS, compiled=[call], traced=seen, wrong=wrong)
 
 
-def access(line=7, kind="load", arg="x_ptr", bytes=4096, useful=4096, sectors=128, times=1, bits=128):
-    return Access(line, kind, arg, bytes, useful, sectors, times, bits)
+def access(line=7, kind="load", arg="x_ptr", bytes=4096, useful=4096, sectors=128, bits=128):
+    return Access(line, kind, arg, bytes, useful, sectors, times=1, size=4096, bits=bits)
 
 
 TWICE = [access(), access(line=9), access(line=9, kind="store", arg="out_ptr")]
@@ -219,10 +228,13 @@ MATMUL = {"bytes": 10**6, "flops": 10**9}
         ({"traced": {"accesses": TWICE, "figures": {"requested_bytes": 12288}}},
          "lines 7 and 9 each load x_ptr, and the call moves 3.0 times the bytes that are necessary", (7, 9)),
         ({"traced": {"accesses": [access(bytes=65536)], "figures": {"requested_bytes": 65536}}},
-         "line 7 loads 65,536 bytes of x_ptr, and the call moves 16.0 times the bytes that are necessary", (7,)),
-        ({"traced": {"operations": [{"name": "clone", "bytes": 8192}], "figures": {"requested_bytes": 12288}}},
-         "3.0 times the bytes that are necessary, 8,192 of them in torch's clone", ()),
-        ({"traced": {"figures": {"launches": 3}}}, "the call launches 3 kernels where 1 will do", ()),
+         "line 7 loads all of x_ptr 16.0 times over, and the call moves 16.0 times the bytes that are necessary", (7,)),
+        ({"traced": {"accesses": [access(bytes=8192), access(line=9, arg="y_ptr", bytes=6144)],
+                     "figures": {"requested_bytes": 14336}}}, "line 7 loads all of x_ptr 2.0 times over", (7,)),
+        ({"traced": {"operations": [{"name": "clone", "bytes": 8192}],
+                     "figures": {"requested_bytes": 12288, "launches": 2}}},
+         "the call launches 2 kernels where 1 will do, torch's clone among them, and moves 3.0 times the bytes", ()),
+        ({"traced": {"complaints": ["takes its tiles in another order"]}}, "the call takes its tiles in another", ()),
         ({"traced": {"figures": {"extra_memory": 512}}}, "the call allocates 512 bytes beyond its results", ()),
         ({"traced": {"flops": 9}, "compiled": MATMUL}, "tl.dot became no tensor-core instruction on sm_90", ()),
         ({"traced": {"flops": 9}, "compiled": MATMUL, "facts": {"instructions": {"mma": 8}}},
@@ -231,8 +243,7 @@ MATMUL = {"bytes": 10**6, "flops": 10**9}
          "line 7 loads 32 bits a thread at a time, not 128: its 512 bytes are shared by 128 threads", (7,)),
         ({"facts": NARROW, "traced": {"accesses": [access(bits=32)]}},
          "line 7 loads 32 bits a thread at a time, not 128: Triton cannot tell that the addresses", (7,)),
-        ({"facts": {"grid": [100, 1, 1]}},
-         "100 programs leave 32 of the 132 multiprocessors of an H100 SXM idle", ()),
+        ({"facts": {"grid": [100, 1, 1]}}, "a grid of 100 leaves 32 of the 132 multiprocessors of an H100 SXM", ()),
         ({"facts": {"registers": 168}}, "168 registers a thread let 12 warps run of 64 on sm_90", ()),
         ({"facts": {"shared": 65536}}, "65,536 bytes of shared memory a block let 12 warps run of 64 on sm_90", ()),
         ({"wrong": (case(n=3), Verdict("fail", "no"))}, "its result is wrong for n=3, and that comes before", ()),
@@ -255,6 +266,15 @@ def test_what_is_stated_goes_before_what_was_traced():
     assert traced.intensity(traced.compiled[0], 90) == (256, pytest.approx(494.7e3 / 3350))
     elementwise = inspected(traced={"elementwise": 1024})
     assert elementwise.intensity(elementwise.compiled[0], 80) == (0.25, pytest.approx(19.5e3 / 1555))
+
+
+def test_the_gpu_that_is_here_stands_for_its_architecture(monkeypatch):
+    h200 = next(device for device in devices.DEVICES if device.name == "H200")
+    for module in (inspection, advice):
+        monkeypatch.setattr(module, "here", lambda: h200)
+    found = inspected(traced={"elementwise": 1024})
+    assert found.intensity(found.compiled[0], 90) == (0.25, pytest.approx(66.9e3 / 4800))
+    assert advice.advise(found).sentence.endswith("the 1,000 MB of n=1 take at least 0.21 ms on an H200")
 
 
 def test_on_a_gpu_the_time_stands_beside_the_roofline(capsys):

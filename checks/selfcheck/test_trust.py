@@ -188,6 +188,7 @@ def test_a_lie_about_a_prediction_fails(grade, lie):
 )
 def test_a_trace_that_makes_no_sense_is_not_read(change, sound):
     line = {"kernel": "k", "line": 7, "kind": "load", "arg": "x", "bytes": 4, "useful": 4, "sectors": 1, "times": 1}
+    line["size"] = 4
     facts = {"flops": 0, "elementwise": 0, "window": None, "launches": [{"kernel": "k"}], "lines": [line | change]}
     judged = object.__new__(call.Call)
     judged.mode, judged.heap, judged.arena = "interpret", [0, 0], torch.empty(0, dtype=torch.uint8)

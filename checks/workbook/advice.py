@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .inspection import Access, Inspection, device, here, programs
+from .inspection import Access, Compiled, Inspection, Launch, device, here, programs
 
 AGAIN = 0.9  # of the bytes of one line are the same ones where another line moves as many
 NARROW = 0.1  # of all bytes is what a line has to move for its width to matter
@@ -20,13 +20,11 @@ class Advice:
 
 
 def advise(found: Inspection) -> Advice:
-    for look in (too_large, spilling, scattered, repeated, launches, memory, no_matrix_unit, narrow, idle, few_warps):
-        if advice := look(found):
-            return advice
-    return roof(found)
+    """The first of GRAVEST_FIRST, below, that has something to say."""
+    return next(advice for look in GRAVEST_FIRST if (advice := look(found)))
 
 
-def too_large(found):
+def too_large(found: Inspection) -> Advice | None:
     for launch in _launches(found):
         for arch, facts in launch.facts.items():
             if (over := facts["shared"] - facts["limit"]) > 0:
@@ -37,7 +35,7 @@ def too_large(found):
     return None
 
 
-def spilling(found):
+def spilling(found: Inspection) -> Advice | None:
     for launch in _launches(found):
         for arch, facts in launch.facts.items():
             if facts["spills"] >= SPILLED:
@@ -48,7 +46,7 @@ def spilling(found):
     return None
 
 
-def scattered(found):
+def scattered(found: Inspection) -> Advice | None:
     if not found.traced or found.traced.figures["sector_share"] >= found.part.exercise.moves.sectors:
         return None
     worst = max(found.traced.accesses, key=lambda access: access.wasted)
@@ -59,43 +57,41 @@ def scattered(found):
     )
 
 
-def repeated(found):
-    asked = found.part.exercise.moves
-    if not found.traced or found.traced.figures["requested_bytes"] <= asked.slack * _necessary(found):
-        return None
-    times = f"{found.traced.figures['requested_bytes'] / _necessary(found):.1f} times the bytes that are necessary"
-    torchs = max(found.traced.operations, key=lambda operation: operation["bytes"], default={"bytes": 0})
-    most = max(found.traced.accesses, key=lambda access: access.bytes, default=None)
-    if most is None or torchs["bytes"] > most.bytes:
-        return Advice(
-            f"the call moves {times}, {torchs['bytes']:,} of them in torch's {torchs['name']}: let the kernel do that"
-        )
-    alike = [access for access in found.traced.accesses if (access.arg, access.kind) == (most.arg, most.kind)]
-    lines = tuple(access.line for access in alike if access.bytes >= AGAIN * most.bytes)
-    if len(lines) > 1:
-        named = f"{', '.join(map(str, lines[:-1]))} and {lines[-1]}"
-        return Advice(
-            f"lines {named} each {most.kind} {most.arg}, and the call moves {times}: {most.kind} once, and keep what "
-            "is needed again in registers",
-            lines,
-        )
-    return Advice(
-        f"line {most.line} {most.kind}s {most.bytes:,} bytes of {most.arg}, and the call moves {times}: several "
-        f"programs or steps {most.kind} the same ones, and larger tiles share them",
-        (most.line,),
-    )
-
-
-def launches(found):
+def launches(found: Inspection) -> Advice | None:
     if not found.traced or found.traced.figures["launches"] <= (most := found.part.exercise.moves.launches):
         return None
+    torchs = ", ".join(dict.fromkeys(f"torch's {operation['name']}" for operation in found.traced.operations))
+    among = f", {torchs} among them" if torchs else ""
+    more = f", and {_total(found)}" if _times(found) > found.part.exercise.moves.slack else ""
     return Advice(
-        f"the call launches {found.traced.figures['launches']} kernels where {most} will do: what one stores, the "
-        "next has to load again"
+        f"the call launches {found.traced.figures['launches']} kernels where {most} will do{among}{more}: what one has "
+        "loaded or stored, the next has to load again"
     )
 
 
-def memory(found):
+def repeated(found: Inspection) -> Advice | None:
+    """Of the argument that is moved most often over: the line that does so, or the lines that each do once."""
+    if not found.traced or _times(found) <= found.part.exercise.moves.slack:
+        return None
+    moved = {}
+    for access in found.traced.accesses:
+        moved.setdefault((access.kind, access.arg), []).append(access)
+    if not moved:
+        return None
+    accesses = max(moved.values(), key=lambda same: sum(access.bytes for access in same) - same[0].size)
+    most = max(accesses, key=lambda access: access.bytes)
+    lines = tuple(access.line for access in accesses if access.bytes >= AGAIN * most.bytes)
+    if len(lines) > 1:
+        named = f"{', '.join(map(str, lines[:-1]))} and {lines[-1]}"
+        again = f"lines {named} each {_verb(most)} {most.arg}"
+        less = "do so once, and keep in registers what is needed again"
+    else:
+        again = f"line {most.line} {_verb(most, 's')} all of {most.arg} {most.bytes / max(1, most.size):.1f} times over"
+        less = "larger tiles share what several programs or steps need"
+    return Advice(f"{again}, and the call {_total(found)}: {less}", lines)
+
+
+def memory(found: Inspection) -> Advice | None:
     if not found.traced or found.traced.figures["extra_memory"] <= found.traced.memory:
         return None
     return Advice(
@@ -104,7 +100,12 @@ def memory(found):
     )
 
 
-def no_matrix_unit(found):
+def other_complaint(found: Inspection) -> Advice | None:
+    """What else `moves` asks for."""
+    return Advice(f"the call {found.traced.complaints[0]}") if found.traced and found.traced.complaints else None
+
+
+def no_matrix_unit(found: Inspection) -> Advice | None:
     if not found.traced or not found.traced.flops or not _bound_by_arithmetic(found):
         return None
     used = {kind for launch in found.launches for kind in launch.facts[found.arch]["instructions"]}
@@ -121,18 +122,15 @@ def no_matrix_unit(found):
     return None
 
 
-def narrow(found):
+def narrow(found: Inspection) -> Advice | None:
     """A line that moves much, in whole sectors, but less than a thread could at a time."""
     if not found.traced:
         return None
     threads = max(launch.facts[found.arch]["threads"] for launch in found.launches)
-    timed = {
-        (row["line"], row["op"]): row["bits"] for launch in found.launches for row in launch.facts[found.arch]["access"]
-    }
     for access in sorted(found.traced.accesses, key=lambda access: -access.bytes):
-        bits = timed.get((access.line, access.kind), WIDEST)
+        bits = max(found.bits(launch.facts[found.arch], access) for launch in found.launches)
         much = access.bytes >= NARROW * found.traced.figures["requested_bytes"]
-        if not (much and bits < WIDEST and access.bits < WIDEST) or access.kind == "atomic" or access.tma:
+        if not (much and 0 < bits < WIDEST and access.bits < WIDEST) or access.kind == "atomic" or access.tma:
             continue
         block = access.bytes // max(1, access.times)
         if 8 * block < WIDEST * threads:
@@ -148,19 +146,19 @@ def narrow(found):
     return None
 
 
-def idle(found):
+def idle(found: Inspection) -> Advice | None:
     gpu = device(found.arch)
     for call in found.compiled:
         counts = [programs(launch.facts[found.arch]) for launch in call.launches if found.arch in launch.facts]
         if counts and max(counts) < gpu.multiprocessors:
             return Advice(
-                f"{max(counts)} programs leave {gpu.multiprocessors - max(counts)} of the {gpu.multiprocessors} "
+                f"a grid of {max(counts)} leaves {gpu.multiprocessors - max(counts)} of the {gpu.multiprocessors} "
                 f"multiprocessors of an {gpu.name} idle: cut the work among more programs"
             )
     return None
 
 
-def few_warps(found):
+def few_warps(found: Inspection) -> Advice | None:
     if _bound_by_arithmetic(found):
         return None  # tensor cores are kept busy by few warps
     for launch in found.launches:
@@ -180,7 +178,7 @@ def few_warps(found):
     return None
 
 
-def roof(found):
+def roof(found: Inspection) -> Advice:
     """Nothing is amiss: what is left is the work itself."""
     if found.wrong:
         return Advice(f"its result is wrong for {found.wrong[0].id}, and that comes before its speed")
@@ -198,24 +196,44 @@ def roof(found):
     )
 
 
-def _least(found, call, arch) -> float:
+def _least(found: Inspection, call: Compiled, arch: int) -> float:
     """Milliseconds that the bytes and the operations of a call take at the rates of the datasheet."""
     ratio, ridge = found.intensity(call, arch) or (0, 1)
     return 1e-6 * call.bytes / device(arch).bandwidth * max(1, ratio / ridge)
 
 
-def _bound_by_arithmetic(found) -> bool:
+def _bound_by_arithmetic(found: Inspection) -> bool:
     known = [found.intensity(call, found.arch) for call in found.compiled]
     return any(pair and pair[0] > pair[1] for pair in known)
 
 
-def _launches(found):
+def _launches(found: Inspection) -> list[Launch]:
     return [launch for call in found.compiled for launch in call.launches]
 
 
-def _necessary(found) -> int:
-    return found.traced.figures["necessary_bytes"]
+def _times(found: Inspection) -> float:
+    return found.traced.figures["requested_bytes"] / found.traced.figures["necessary_bytes"]
 
 
-def _verb(access: Access) -> str:
-    return {"load": "load", "store": "store to", "atomic": "add to"}[access.kind]
+def _total(found: Inspection) -> str:
+    return f"moves {_times(found):.1f} times the bytes that are necessary"
+
+
+def _verb(access: Access, s: str = "") -> str:
+    return {"load": f"load{s}", "store": f"store{s} to", "atomic": f"add{s} to"}[access.kind]
+
+
+GRAVEST_FIRST = (
+    too_large,
+    spilling,
+    scattered,
+    launches,
+    repeated,
+    memory,
+    other_complaint,
+    no_matrix_unit,
+    narrow,
+    idle,
+    few_warps,
+    roof,
+)

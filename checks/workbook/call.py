@@ -92,7 +92,7 @@ class Call:
                     facts["window"] = {name: count(facts["window"][name]) for name in ("bytes", "distinct")}
                 facts["launches"] = [{"kernel": str(launch["kernel"])} for launch in facts["launches"]]
                 facts["lines"] = [
-                    {name: count(line[name]) for name in ("line", "bytes", "sectors", "useful", "times")}
+                    {name: count(line[name]) for name in ("line", "bytes", "sectors", "useful", "times", "size")}
                     | {"kernel": str(line["kernel"]), "kind": KINDS[line["kind"]], "arg": str(line["arg"])}
                     for line in facts["lines"]
                 ]

@@ -171,14 +171,15 @@ def inspect(
     part = one("inspect", id)
     trees = [graded_tree(tree, [part])] + ([graded_tree(diff, [part])] if diff else [])
     warm.warm_up("interpret", "compile")  # while torch is imported here
-    from . import drawing, inspection, listing
+    from . import drawing, gather, listing
+    from .inspection import CannotInspect
 
     try:
         if save:
             listing.check(save)
         with report.console.status(part.id) as status:
             found = [
-                inspection.gather(part, folder, bool(save), lambda what: status.update(f"{part.id} {what}"))
+                gather.gather(part, folder, bool(save), lambda what: status.update(f"{part.id} {what}"))
                 for folder in trees
             ]
         if diff:
@@ -187,7 +188,7 @@ def inspect(
             drawing.show(found[0])
         if save:
             say(f"{listing.save(found[0], save)} files are in {report.shown(save)}")
-    except inspection.CannotInspect as error:
+    except CannotInspect as error:
         say(f"{part.id} is not inspected: {error}", "red")
         raise typer.Exit(1) from None
 

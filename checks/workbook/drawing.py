@@ -9,7 +9,7 @@ from rich.text import Text
 
 from . import moves, report
 from .advice import Advice, advise
-from .inspection import Access, Compiled, Inspection, Launch, device, programs
+from .inspection import Access, Compiled, Inspection, Launch, Traced, device, programs
 from .report import clean, console, say
 
 WIDE = 100  # columns of a terminal that has room for bars
@@ -111,7 +111,8 @@ def figures(found: Inspection, call: Compiled, launch: Launch, arch: int) -> dic
     }
 
 
-def moved(traced) -> dict[str, str]:
+def moved(traced: Traced) -> dict[str, str]:
+    """What the traced call moves."""
     figures = traced.figures
     return {
         "bytes asked for": f"{figures['requested_bytes']:,}",
@@ -135,7 +136,7 @@ def table(title: str, columns: dict[int, dict[str, str]], before: dict[int, dict
 
 
 def side(found: Inspection, call: Compiled, launch: Launch | None) -> dict[str, dict[int, str]]:
-    """The figures of one kernel, each by architecture, and once where it is the same for all of them."""
+    """The figures of one kernel by name, each by architecture."""
     columns = {arch: figures(found, call, launch, arch) for arch in launch.facts} if launch else {}
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     return {name: {arch: column[name] for arch, column in columns.items()} for name in names}
@@ -240,7 +241,8 @@ def limit(advice: Advice, whose: str = "") -> None:
     """The closing sentence, folded between words where there is a terminal."""
     text = Text(f"{'▶ ' if advice.lines else ''}{whose}{clean(advice.sentence)}", "bold")
     console.print(
-        Padding(text, (0, 0, 0, 2)) if console.is_terminal else Text("  ") + text, soft_wrap=not console.is_terminal
+        Padding(text, (0, 0, 0, 2), expand=False) if console.is_terminal else Text("  ") + text,
+        soft_wrap=not console.is_terminal,
     )
 
 

@@ -1,20 +1,15 @@
-"""What a kernel became, gathered: compiled with no GPU, traced on the CPU, and timed where there is a GPU."""
+"""What is known of an inspected kernel: as it was compiled, with no GPU, and as it was traced, on the CPU."""
 
-import ast
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from . import ceilings, devices, ladder, moves, own
-from .call import Call
+from . import ceilings, devices, moves
 from .catalog import Part
-from .exercise import SHORT, Case
-from .grader import ARCHS, Grading
+from .exercise import Case
 from .occupancy import Occupancy, occupancy
-from .words import TORCH, Verdict
+from .words import Verdict
 
 
 class CannotInspect(Exception):
@@ -65,13 +60,14 @@ class Access:
     useful: int = 0
     sectors: int = 0
     times: int = 0
+    size: int = 0
     bits: int = 0
     tma: bool = False
 
     @property
     def share(self) -> float:
         """Of the sectors that are touched, the part that is in use."""
-        return self.useful / (moves.SECTOR * self.sectors) if self.sectors else 1.0
+        return min(1.0, self.useful / (moves.SECTOR * self.sectors)) if self.sectors else 1.0
 
     @property
     def wasted(self) -> int:
@@ -80,7 +76,7 @@ class Access:
 
 @dataclass
 class Traced:
-    """The call that `moves` grades: what each line accesses, and the figures of moves.judge.
+    """The call that `moves` grades: what each line accesses, and the complaints and figures of moves.judge.
 
     memory: bytes that may be allocated beyond the results. operations: torch's own, with their bytes. flops: of tl.dot;
     elementwise: all other floating-point operations.
@@ -89,6 +85,7 @@ class Traced:
     case: Case
     dtype: str
     accesses: list[Access]
+    complaints: list[str]
     figures: dict
     memory: int
     operations: list[dict]
@@ -105,7 +102,8 @@ class Traced:
 class Inspection:
     """All that is known of one part's file.
 
-    kernels: the lines of each function that is compiled for a GPU. refused: by architecture, why it does not compile.
+    kernels: the lines of each function that is compiled for a GPU. first: of a line of a statement, the statement's
+    first; the compiler and the interpreter name different ones. refused: by architecture, why it does not compile.
     wrong: the first case that fails, and how. untraced: why the call that `moves` grades was not traced.
     """
 
@@ -113,6 +111,7 @@ class Inspection:
     tree: Path
     text: str = ""
     kernels: list[range] = field(default_factory=list)
+    first: dict[int, int] = field(default_factory=dict)
     compiled: list[Compiled] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     wrong: tuple[Case, Verdict] | None = None
@@ -138,6 +137,15 @@ class Inspection:
         """What was launched on the architecture of `arch`."""
         return [launch for call in self.compiled for launch in call.launches if self.arch in launch.facts]
 
+    def bits(self, facts: dict, access: Access) -> int:
+        """The widest that a thread of a compiled kernel does what was traced; 0 where its code has no such access."""
+        rows = [row for row in facts["access"] if row["op"] == access.kind and self.same(row["line"], access.line)]
+        return max((row["bits"] for row in rows), default=0)
+
+    def same(self, one: int, other: int) -> bool:
+        """Whether two lines are of one statement."""
+        return self.first.get(one, one) == self.first.get(other, other)
+
     def intensity(self, call: Compiled, arch: int) -> tuple[float, float] | None:
         """Operations a byte of a call, and the ridge point: the number from which memory is no longer the limit.
 
@@ -152,120 +160,6 @@ class Inspection:
             return None
         peak = gpu.peaks.get(dtype)
         return (ratio, 1e3 * peak / gpu.bandwidth) if peak else None
-
-
-def gather(part: Part, tree: Path, listed: bool = False, starting: Callable = lambda what: None) -> Inspection:
-    """Inspects a part's file in a tree; `listed` with the texts of every kernel. `starting` hears what is being done.
-
-    Raises CannotInspect where nothing of it compiles.
-    """
-    try:
-        with Grading(part, tree, seed=0) as grading:
-            return inspected(grading, tree, listed, starting)
-    except CannotInspect:
-        raise
-    except (Exception, SystemExit) as error:
-        raise CannotInspect(ladder.broken(part, error)) from error
-
-
-def inspected(grading: Grading, tree: Path, listed: bool, starting: Callable) -> Inspection:
-    found = Inspection(grading.part, tree)
-    if not found.file.exists():
-        raise CannotInspect(f"there is no file {found.file.name}: `make reset EX={found.part.id}` lays it")
-    starting("is compiled, and its cases are run")
-    with ThreadPoolExecutor(1) as pool:  # each asks a worker of its own
-        failure = pool.submit(first_failure, grading)
-        compile_all(found, grading, listed)
-        found.wrong = failure.result()
-    try:
-        found.text = found.file.read_text(encoding="utf-8")
-        functions = own.kernels(ast.parse(found.text))
-    except (OSError, SyntaxError, ValueError, RecursionError) as error:
-        raise CannotInspect(f"the file cannot be read: {error}") from None
-    found.kernels = [range(min(node.lineno for node in (f, *f.decorator_list)), f.end_lineno + 1) for f in functions]
-    if grading.exercise.moves:
-        starting("is traced")
-        trace(found, grading)
-    if grading.gpu:
-        for speed in grading.exercise.speed:
-            starting(f"is timed: {speed.case.id}")
-            found.measured.append((speed.case, grading.fast(speed)))
-    return found
-
-
-def compile_all(found: Inspection, grading: Grading, listed: bool) -> None:
-    """The timed calls (or else the first) for every architecture."""
-    exercise = grading.exercise
-    stated = {speed.case.id: speed for speed in exercise.speed}
-    for case in [speed.case for speed in exercise.speed] or exercise.cases[:1]:
-        with torch.device("meta"):
-            inputs = exercise.inputs(**case.values)
-        call = Compiled(case, [], dot_dtype(inputs))
-        if speed := stated.get(case.id):
-            call.bytes, call.flops = speed.bytes(*inputs), speed.flops(*inputs) if speed.flops else 0
-        for arch in sorted({*ARCHS, *(card.arch for card in [here()] if card)}):
-            answer = grading.compiled(case, arch, listed)
-            if "error" in answer:
-                verdict = grading.told("compile", answer["error"])
-                if ladder.ends(verdict):
-                    raise CannotInspect(verdict.message)
-                found.refused.setdefault(arch, verdict.message)
-            else:
-                note(call, arch, answer["facts"])
-        found.compiled.append(call)
-    if not found.archs:
-        raise CannotInspect(next(iter(found.refused.values()), f"no kernel is launched: {TORCH}"))
-
-
-def note(call: Compiled, arch: int, facts: list[dict]) -> None:
-    """Adds what was launched on one architecture; a kernel that is launched again, and is the same, once."""
-    new = [fact for i, fact in enumerate(facts) if fact not in facts[:i]]
-    for fact in new:
-        place = next((x for x in call.launches if x.kernel == fact["kernel"] and arch not in x.facts), None)
-        if place is None:
-            call.launches.append(place := Launch(fact["kernel"]))
-        place.facts[arch] = fact
-
-
-def first_failure(grading: Grading) -> tuple[Case, Verdict] | None:
-    for case in grading.exercise.cases:
-        verdict = grading.correct(case)
-        if verdict.status not in ("pass", "ungraded"):
-            return case, verdict
-    return None
-
-
-def trace(found: Inspection, grading: Grading) -> None:
-    """The call that `moves` grades: traced, right or wrong, and compiled for the width of each access."""
-    wanted = grading.exercise.moves
-    with Call(grading, "interpret", wanted.case) as call:
-        answer = call.run()
-        if "error" in answer:
-            found.untraced = grading.told("interpret", answer["error"]).message
-            return
-        _, figures = moves.judge(wanted, call.inputs, call.output_bytes, answer)
-        memory, dtype = wanted.memory(*call.inputs), dot_dtype(call.inputs)
-    merged = {}
-    for line in answer["facts"]["lines"]:
-        key = line["line"], line["kind"], line["arg"]
-        access = merged.setdefault(key, Access(*key))
-        for name in ("bytes", "useful", "sectors", "times"):
-            setattr(access, name, getattr(access, name) + line[name])
-    compiled = grading.compiled(wanted.case, found.arch)
-    for fact in compiled.get("facts", []):
-        bits = {(row["line"], row["op"]): row["bits"] for row in fact["access"]}
-        for access in merged.values():
-            access.bits = max(access.bits, bits.get((access.line, access.kind), 0))
-            access.tma |= access.line in fact["tma"]
-    facts, accesses = answer["facts"], [merged[key] for key in sorted(merged)]
-    counted = answer["operations"], facts["flops"], facts["elementwise"]
-    found.traced = Traced(wanted.case, dtype, accesses, figures, memory, *counted)
-
-
-def dot_dtype(inputs) -> str:
-    """What tl.dot takes the tensors of a call for, as devices.peaks names it: fp32 is rounded to tf32."""
-    dtype = next((a.dtype for a in inputs if isinstance(a, torch.Tensor)), torch.float32)
-    return {"fp32": "tf32"}.get(name := SHORT.get(dtype, "fp8" if dtype.itemsize == 1 else ""), name)
 
 
 def programs(facts: dict) -> int:

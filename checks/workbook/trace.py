@@ -62,15 +62,15 @@ class Trace:
         """Forgets everything. watch: the address of which every store is to be told. window: programs, see order.py."""
         self.launches, self.findings, self.flops, self.elementwise = [], {}, 0, 0
         self.watch, self.watched, self.window, self.windows = watch, [], window, None
-        self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0))
+        self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0, size=0))
 
     def facts(self) -> dict:
         """JSON-able.
 
         launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store
         or atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct
-        bytes), sectors (of 32 bytes) and times (accesses). flops: of tl.dot; elementwise: all others.
-        window: of the last launch, see order.py. findings: each with kind, line, message.
+        bytes), sectors (of 32 bytes) and times (accesses); size: bytes of the argument. flops: of tl.dot;
+        elementwise: all others. window: of the last launch, see order.py. findings: each with kind, line, message.
         """
         lines = [
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
@@ -160,6 +160,7 @@ class Trace:
             counts["sectors"] += sectors
             counts["useful"] += useful
             counts["times"] += 1
+            counts["size"] = max(counts["size"], argument.count * argument.size)
             if kind == "load":
                 if self.windows:
                     self.windows.load(starts, ends)

@@ -111,8 +111,9 @@ exercise = Exercise(
             number = tl.program_id(0)
             tile_m, tile_n = tl.swizzle2d(number // tiles_n, number % tiles_n, tiles_m, tiles_n, GROUP_M)
         """}),
-        Variant("as high as the number of programs asks", fill={2: """
+        Variant("as high as the number of programs asks", fill={3: """
             GROUP_M = 4 if m * n < 2**22 else 8
+            grid = (triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N), 1)
         """}),
     ],
 )

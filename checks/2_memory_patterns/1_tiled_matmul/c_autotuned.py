@@ -111,7 +111,7 @@ exercise = Exercise(
             return list(filter(lambda c: (c.kwargs["TILE_M"] + c.kwargs["TILE_N"]) * c.kwargs["TILE_K"] * c.num_stages
                                <= limit // size, configs))
         """}),
-        Variant("classes by the number of digits", fill={4: """
+        Variant("classes by the number of digits", fill={5: """
             m_class = (m - 1).bit_length()
 
             def grid(values):

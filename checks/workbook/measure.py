@@ -1,22 +1,26 @@
 """Records what the solutions reach on a GPU: python -m workbook.measure FILE [ID].
 
 For each part: every check, all peers timed in the same run, and the speed of its naive kernel, which the target must
-fail. FILE is JSON, for checks/measured/, written after each part; what it holds of the same GPU and versions stays.
+fail. What takes no clock is checked first, several parts at a time. FILE is JSON, for checks/measured/, written after
+each part; what it holds of the same GPU and versions stays.
 """
 
 import ast
 import hashlib
 import json
+import os
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from . import catalog, devices, doctor, targets
-from .grader import Grading
+from .grader import Check, Grading
 
 
 def fingerprint(source: str) -> str:
@@ -29,14 +33,31 @@ def fingerprint(source: str) -> str:
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
-def record(part: catalog.Part) -> dict:
-    """All checks of a part's solution, and its naive kernel's speed."""
+def quiet(part: catalog.Part, check: Check) -> bool:
+    """Whether a check needs the GPU for itself: for its clock, or for its memory."""
+    large = {f"correct {case.id}" for case in part.exercise.cases if case.needs_gb}
+    return check.rung == "fast" or check.name in large or part.exercise.kind == "benchmark"
+
+
+def untimed(id: str) -> dict[str, dict]:
+    """The verdicts on a part's solution for which the GPU may be shared. Runs in a process of its own."""
+    torch.set_num_threads(2)
+    [part] = catalog.select(id)
+    with Grading(part, catalog.SOLUTIONS) as grading:
+        return {check.name: verdict(part, check) for check in grading.checks() if not quiet(part, check)}
+
+
+def verdict(part: catalog.Part, check: Check) -> dict:
+    found = asdict(check.run()) | {"rung": check.rung}
+    print(part.id, check.name, found["status"], found["message"], flush=True)
+    return found
+
+
+def record(part: catalog.Part, found: dict[str, dict]) -> dict:
+    """All checks of a part's solution, of which some are found already, and its naive kernel's speed."""
     source = part.file(catalog.SOLUTIONS).read_text()
     with Grading(part, catalog.SOLUTIONS, peers=True) as grading:
-        checks = {}
-        for check in grading.checks():
-            checks[check.name] = asdict(check.run()) | {"rung": check.rung}
-            print(part.id, check.name, checks[check.name]["status"], checks[check.name]["message"], flush=True)
+        checks = {c.name: found.get(c.name) or verdict(part, c) for c in grading.checks()}
     slow = {}
     for bug in [bug for bug in part.exercise.bugs if bug.rung in ("moves", "fast")][:1]:
         with tempfile.TemporaryDirectory() as tree:
@@ -57,9 +78,11 @@ def main(file: str, text: str = "") -> None:
     before = json.loads(file.read_text()) if file.exists() else {**about, "parts": {}}
     if differ := [key for key in about if before[key] != about[key]]:
         sys.exit(f"{file} is of another {', '.join(differ)}: name another file")
-    parts = before["parts"]
-    for part in catalog.select(text):
-        parts[part.id] = record(part)
+    parts, chosen = before["parts"], catalog.select(text)
+    with ProcessPoolExecutor(max(1, min(8, os.cpu_count() // 2)), get_context("spawn")) as pool:
+        found = list(pool.map(untimed, [part.id for part in chosen]))
+    for part, verdicts in zip(chosen, found, strict=True):
+        parts[part.id] = record(part, verdicts)
         told = {**about, "date": date.today().isoformat(), "parts": dict(sorted(parts.items()))}
         file.write_text(json.dumps(told, indent=1) + "\n")
 

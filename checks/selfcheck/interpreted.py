@@ -204,6 +204,25 @@ def fma_rounds_once_and_maximum_ignores_nan():
     return out.tolist()
 
 
+HALF = tl.constexpr(0.5)
+
+
+@triton.jit
+def constant_kernel(x_ptr, out_ptr, N: tl.constexpr):
+    at = tl.arange(0, N)
+    x = tl.load(x_ptr + at)
+    tl.store(out_ptr + at, HALF * x)
+    tl.store(out_ptr + N + at, HALF - x)
+    tl.store(out_ptr + 2 * N + at, tl.where(HALF < x, -HALF / x, N + x))
+
+
+@check
+def constants_meet_blocks():
+    out = torch.empty(6)
+    constant_kernel[(1,)](torch.tensor([0.25, 2.0]), out, 2)
+    return out.tolist()
+
+
 @triton.jit
 def atomic_add_kernel(x_ptr, out_ptr, old_ptr, N: tl.constexpr):
     at = tl.arange(0, N)

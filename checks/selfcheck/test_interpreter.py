@@ -71,6 +71,10 @@ def test_fma_rounds_once_and_maximum_ignores_nan(interpreted):
     assert interpreted["fma_rounds_once_and_maximum_ignores_nan"] == [2**-24, x, x]
 
 
+def test_a_global_constant_may_stand_left_of_a_block(interpreted):
+    assert interpreted["constants_meet_blocks"] == [0.125, 1.0, 0.25, -1.5, 2.25, -0.25]
+
+
 def test_atomic_add_takes_lanes_in_turn(interpreted):
     expected = [[5.5, 2.5], [0.5, 0.5, 1.5]]
     assert interpreted["atomic_adds"] == dict.fromkeys(("torch.bfloat16", "torch.float16", "torch.float32"), expected)

@@ -27,6 +27,8 @@ FOREIGN = {"bf16": torch.bfloat16, "fp8e4nv": torch.float8_e4m3fn, "fp8e5": torc
 NATIVE = {"fp16", "fp32", "fp64"}
 INTEGER = {1: torch.int8, 2: torch.int16}
 
+BINARY = "add sub mul truediv floordiv mod pow and or xor lshift rshift lt le gt ge eq ne".split()  # noqa: SIM905
+
 
 def install() -> None:
     """Repair the interpreter of this process, once. TRITON_INTERPRET=1 must precede the import of Triton."""
@@ -39,6 +41,7 @@ def install() -> None:
     ignore_nan_in_minimum_and_maximum()
     index_with_a_tensor()
     pass_booleans()
+    let_constants_meet_blocks()
     share_arguments()
     let_device_assert_fire()
     tune_without_a_driver()
@@ -228,6 +231,18 @@ def pass_booleans() -> None:
         return plain(argument)
 
     interpreter._implicit_cvt = convert
+
+
+def let_constants_meet_blocks() -> None:
+    """Without it a global tl.constexpr on the left of an operator holds the block that comes of it, and no more helps."""
+    for name in [name for name in vars(tl.constexpr) if name.startswith("__") and name[2:-2] in BINARY]:
+
+        def operate(constant, other, plain=getattr(tl.constexpr, name)):
+            result = plain(constant, other)
+            block = isinstance(result, tl.constexpr) and isinstance(result.value, tl.tensor)
+            return result.value if block else result
+
+        setattr(tl.constexpr, name, operate)
 
 
 def share_arguments() -> None:

@@ -213,7 +213,7 @@ def constant_kernel(x_ptr, out_ptr, N: tl.constexpr):
     x = tl.load(x_ptr + at)
     tl.store(out_ptr + at, HALF * x)
     tl.store(out_ptr + N + at, HALF - x)
-    tl.store(out_ptr + 2 * N + at, tl.where(HALF < x, -HALF / x, N + x))
+    tl.store(out_ptr + 2 * N + at, tl.where(x > 0.5, -HALF / x, HALF * 2 + x))
 
 
 @check

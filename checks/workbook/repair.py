@@ -234,15 +234,18 @@ def pass_booleans() -> None:
 
 
 def let_constants_meet_blocks() -> None:
-    """Without it a global tl.constexpr on the left of an operator holds the block that comes of it, and no more helps."""
-    for name in [name for name in vars(tl.constexpr) if name.startswith("__") and name[2:-2] in BINARY]:
+    """Without it what comes of a global tl.constexpr and a block, in this order, is a constant that holds a block."""
 
-        def operate(constant, other, plain=getattr(tl.constexpr, name)):
+    def mended(plain):
+        def operate(constant, other):
             result = plain(constant, other)
             block = isinstance(result, tl.constexpr) and isinstance(result.value, tl.tensor)
             return result.value if block else result
 
-        setattr(tl.constexpr, name, operate)
+        return operate
+
+    for name in BINARY:
+        setattr(tl.constexpr, f"__{name}__", mended(getattr(tl.constexpr, f"__{name}__")))
 
 
 def share_arguments() -> None:

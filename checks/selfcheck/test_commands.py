@@ -155,7 +155,7 @@ def test_a_right_file_passes_is_remembered_and_shows_its_resources(tree):
     assert "✔ compiles  ✔ moves" in told and "registers" in told and "requested bytes 786,432" in told
     assert re.search(r"fast asks: A100 SXM 80GB [\d,]+ GB/s \(\w+\), H100 SXM ", told)
     assert "your code printed in correct n=1025:\n        from my own code\n" in told
-    assert "not graded here: 1 case of correct, and fast (needs a GPU)" in told
+    assert "not graded here: correct n=2147483649,fp16, and fast (needs a GPU)" in told
     state = progress.load()
     assert progress.standing(PART, state) == "pass" and {"correct", "compiles", "moves"} <= set(state["1.1a"]["rungs"])
     assert "every part passes" in run("next")[1]
@@ -229,7 +229,10 @@ def test_hints_come_one_at_a_time(tree):
         assert "hint 2 of 2" in told and "make solution EX=1.1a shows the reference" in told
 
 
-LEFT = "lay the stub of 1.1a again? a copy of your file is kept [y/N] 1.1a is left as it is\n"
+LEFT = (
+    "lay the stub of 1.1a again? a copy of your file is kept [y/N] 1.1a is left as it is; "
+    "ARGS=--yes does so without asking\n"
+)
 
 
 def test_reset_asks_and_keeps_a_copy(tree):

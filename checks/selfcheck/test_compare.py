@@ -61,8 +61,8 @@ def test_what_lay_there_may_be_right():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_classes_come_first(value):
-    assert explained(changed(E, 5, value), E).startswith("1 of 3,000 elements of out are wrong; out[5] is ")
-    assert explained(E, changed(E, 5, value)).startswith("1 of 3,000 elements of out are wrong; out[5] is ")
+    assert explained(changed(E, 5, value), E).startswith("1 of 3,000 elements of out is wrong; out[5] is ")
+    assert explained(E, changed(E, 5, value)).startswith("1 of 3,000 elements of out is wrong; out[5] is ")
     assert explained(changed(E, 5, value), changed(E, 5, value)) is None
 
 
@@ -93,7 +93,7 @@ def test_twice_the_yardstick_is_allowed():
 def test_integers_are_exact():
     i = torch.arange(10)
     assert explained(i, i) is None
-    assert explained(changed(i, 3, 9), i) == "1 of 10 elements of out are wrong; out[3] is 9, expected 3"
+    assert explained(changed(i, 3, 9), i) == "1 of 10 elements of out is wrong; out[3] is 9, expected 3"
 
 
 def test_shape_and_dtype():

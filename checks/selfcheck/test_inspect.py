@@ -283,3 +283,8 @@ def test_on_a_gpu_the_time_stands_beside_the_roofline(capsys):
     drawing.timed(replace(inspected(), measured=measured))
     told = capsys.readouterr().out
     assert "n=1 takes 0.5000 ms here, its roofline 0.4000 ms, 80%" in told and "n=2 is not timed: needs 9 GB" in told
+
+
+def test_a_benchmark_has_no_kernel():
+    said = run("2.2b", "--tree", str(catalog.SOLUTIONS))
+    assert said == (1, "2.2b is not inspected: it is a benchmark, and launches no kernel of its own\n")

@@ -187,7 +187,7 @@ def test_pointers_from_a_table_and_chosen_pointers_are_followed(interpreted):
             "descriptor_past_its_tensor",
             "load",
             "descriptor loads",
-            "program (2, 0, 0), lane (8, 0): element 960 of x_ptr, which has 960; 128 of 256 lanes are outside",
+            "program (2, 0), lane (8, 0): element 960 of x_ptr, which has 960; 128 of 256 lanes are outside",
         ),
         (
             "store_before_the_begin",
@@ -199,7 +199,7 @@ def test_pointers_from_a_table_and_chosen_pointers_are_followed(interpreted):
             "scalar_atomic_past_the_end",
             "atomic",
             "scalar atomic",
-            "program (0, 0, 0): element 5 of x_ptr, which has 5",
+            "program (0, 0): element 5 of x_ptr, which has 5",
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_two_programs_may_store_one_value_but_not_two(interpreted):
 
 
 def test_a_race_in_a_grid_of_two_dimensions(interpreted):
-    message = "programs (0, 0, 0) and (1, 0, 0) both store to element 960 of x_ptr, with different values"
+    message = "programs (0, 0) and (1, 0) both store to element 960 of x_ptr, with different values"
     assert interpreted["race_of_two_tiles"] == [race(message, "tiles overlap")]
 
 

@@ -201,6 +201,22 @@ def test_what_the_learner_prints_is_kept(grade):
     assert verdict.printed == "n is 1025\n"
 
 
+def test_lanes_that_no_other_fills_are_named(grade):
+    row = catalog.select("1.2c")[0]
+    source = row.file(catalog.SOLUTIONS).read_text().replace("mask=mask, other=0.0)", "mask=mask)")
+    verdict = grade(row, source).correct(row.exercise.find("m=5,n=1000"))
+    line = line_of("x = tl.load", source)
+    assert verdict.message.endswith(
+        f"; line {line} loads without `other`, so that lanes outside its mask hold anything"
+    )
+
+
+def test_a_number_of_warps_that_no_gpu_takes(grade):
+    launch = "add_kernel[grid](x, y, out, n, BLOCK=BLOCK)"
+    verdict = graded(grade, (launch, launch[:-1] + ", num_warps=0)"))
+    assert verdict.message.startswith("ValueError: num_warps is 0, it has to be one of 1, 2, 4, 8, 16, 32\na_add.py:")
+
+
 def test_what_the_learner_prints_before_an_error_is_kept(grade):
     verdict = graded(grade, ("    n, BLOCK", '    print("n is", x.numel())\n    x = None\n    n, BLOCK'))
     assert verdict.status == "fail"
@@ -238,7 +254,7 @@ def predicted(grade, body):
         (
             "return round(1 / stride, 4)",
             "predicted_share(stride=3, itemsize=4) is 0.3333, the trace shows 0.3333333333333333: "
-            "4,096 bytes in use in 384 sectors of 32 bytes",
+            "4,096 bytes in use in 384 sectors of 32 bytes: do not round",
             False,
         ),
     ],

@@ -190,9 +190,14 @@ def roof(found: Inspection) -> Advice:
     what, work = "memory", f"{1e-6 * call.bytes:,.0f} MB"
     if _bound_by_arithmetic(found):
         what, work = "arithmetic", f"{1e-9 * found.intensity(call, found.arch)[0] * call.bytes:,.0f} GFLOP"
+    wasted = _times(found) > 1.05 or found.traced.figures["sector_share"] < 0.9
+    nothing = (
+        f"the call that is traced {_total(found)}, which is granted here"
+        if wasted
+        else "nothing is wasted that shows here"
+    )
     return Advice(
-        f"{what} is the limit, and nothing is wasted that shows here: the {work} of {call.case.id} take at least "
-        f"{' and '.join(times)}"
+        f"{what} is the limit, and {nothing}: the {work} of {call.case.id} take at least {' and '.join(times)}"
     )
 
 

@@ -135,8 +135,17 @@ class Call:
         result = answer["results"][self.exercise.outputs.index(found.name)]
         element = sum(i * s for i, s in zip(found.index, result["stride"], strict=True))
         again = self.run(watch=result["offset"] + element * getattr(torch, result["dtype"]).itemsize)
-        stores = again.get("facts", {}).get("watched", [])[-1:]
-        return "".join(f"; stored by program {s['program']}, lane {s['lane']}, line {s['line']}" for s in stores)
+        facts = again.get("facts", {})
+        told = [
+            f"; stored by program {place(s['program'])}, lane {place(s['lane'])}, line {s['line']}"
+            for s in facts.get("watched", [])[-1:]
+        ]
+        if " is nan, expected" in found.message:
+            told += [
+                f"; line {line} loads without `other`, so that lanes outside its mask hold anything"
+                for line in facts.get("unfilled", [])[:1]
+            ]
+        return "".join(told)
 
     def _repeat(self, answer) -> Verdict:
         first = [buffers.view(self.arena, d).clone() for d in answer["results"]]
@@ -158,6 +167,11 @@ def count(told) -> int:
     if not isinstance(told, int) or not 0 <= told < 2**63:
         raise ValueError(f"{told} is no count")
     return told
+
+
+def place(index) -> str:
+    """One number as it is, several as (1, 2)."""
+    return f"({', '.join(map(str, index))})" if isinstance(index, list) else str(index)
 
 
 def nonsense() -> dict:

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -107,7 +108,7 @@ def reset(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do not a
     """Lay the stub of a part again; a copy of your file is kept."""
     part = one("reset", id)
     if not yes and not confirm(f"lay the stub of {part.id} again? a copy of your file is kept"):
-        say(f"{part.id} is left as it is")
+        say(f"{part.id} is left as it is" + ("" if sys.stdin.isatty() else "; ARGS=--yes does so without asking"))
         return
     lay_again(part)
 

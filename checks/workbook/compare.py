@@ -112,7 +112,8 @@ def _found(name, actual, expected, wrong, before, detail, first_of=None) -> Disa
     if stale.any():  # what lies in an element that was not written means nothing
         sentences = [f"{detail}, the first is {at}"]
     else:
-        sentences = [detail or f"{int(wrong.sum()):,} of {actual.numel():,} elements of {name} are wrong"]
+        count, verb = int(wrong.sum()), "is" if wrong.sum() == 1 else "are"
+        sentences = [detail or f"{count:,} of {actual.numel():,} elements of {name} {verb} wrong"]
         sentences.append(f"{at} is {_number(got)}, expected {_number(want)}")
     if hint := pattern(actual, expected, stale if stale.any() else wrong):
         sentences.append(hint)

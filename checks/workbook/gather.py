@@ -34,6 +34,8 @@ def inspected(grading: Grading, tree: Path, listed: bool, starting: Callable) ->
     found = Inspection(grading.part, tree)
     if not found.file.exists():
         raise CannotInspect(f"there is no file {found.file.name}: `make reset EX={found.part.id}` lays it")
+    if grading.exercise.kind == "benchmark":
+        raise CannotInspect("it is a benchmark, and launches no kernel of its own")
     starting("is compiled, and its cases are run")
     with ThreadPoolExecutor(1) as pool:  # each asks a worker of its own
         failure = pool.submit(first_failure, grading)

@@ -277,7 +277,8 @@ class Grading:
             verdict = call.verdict(answer)
             if wanted and verdict.status == "pass":
                 complaints, figures = moves.judge(wanted, call.inputs, call.output_bytes, answer)
-                verdict = Verdict("fail" if complaints else "pass", "; ".join(complaints), {"figures": figures})
+                words = "; ".join(complaints) + f" (graded on {case.id})" * bool(complaints)
+                verdict = Verdict("fail" if complaints else "pass", words, {"figures": figures})
             if mode in self.workers:
                 verdict.printed = self.workers[mode].printed()
             return verdict

@@ -67,11 +67,12 @@ def foretold(prediction: Prediction, case: Case, inputs, said: float, answer: di
             "mend the kernel before the prediction"
         )
     if said != right:
+        rounded = ": do not round" if abs(said - right) < 1e-3 else ""
         arguments = ", ".join(f"{name}={value}" for name, value in prediction.arguments(*inputs).items())
         useful, sectors = (sum(load[what] for load in loads) for what in ("useful", "sectors"))
         return (
             f"{prediction.function}({arguments}) is {said}, the trace shows {traced}: "
-            f"{useful:,} bytes in use in {sectors:,} sectors of {SECTOR} bytes"
+            f"{useful:,} bytes in use in {sectors:,} sectors of {SECTOR} bytes{rounded}"
         )
     return ""
 

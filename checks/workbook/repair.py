@@ -6,6 +6,7 @@ repair below says what is wrong without it.
 """
 
 import dataclasses
+import warnings
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ FOREIGN = {"bf16": torch.bfloat16, "fp8e4nv": torch.float8_e4m3fn, "fp8e5": torc
 NATIVE = {"fp16", "fp32", "fp64"}
 INTEGER = {1: torch.int8, 2: torch.int16}
 
+WARPS = (1, 2, 4, 8, 16, 32)
 BINARY = "add sub mul truediv floordiv mod pow and or xor lshift rshift lt le gt ge eq ne".split()  # noqa: SIM905
 
 
@@ -42,11 +44,14 @@ def install() -> None:
     index_with_a_tensor()
     pass_booleans()
     let_constants_meet_blocks()
+    leave_masked_lanes_undefined()
+    refuse_impossible_launches()
     share_arguments()
     let_device_assert_fire()
     tune_without_a_driver()
     libdevice.install()
     np.seterr(all="ignore")  # a GPU says nothing of a division by zero, least of all in a masked-off lane
+    warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)  # nor of lanes that hold nothing else
 
 
 def is_foreign(handle) -> bool:
@@ -246,6 +251,33 @@ def let_constants_meet_blocks() -> None:
 
     for name in BINARY:
         setattr(tl.constexpr, f"__{name}__", mended(getattr(tl.constexpr, f"__{name}__")))
+
+
+def leave_masked_lanes_undefined() -> None:
+    """Without it a lane that its mask leaves out holds 0 where no `other` is given; on a GPU it may hold anything."""
+    plain = InterpreterBuilder.create_masked_load
+
+    def load(builder, pointers, mask, other, *rest, **more):
+        if other is None:
+            dtype = pointers.get_element_ty()
+            anything = np.zeros(pointers.data.shape, interpreter._get_np_dtype(dtype))
+            anything.view(np.uint8).fill(1 if dtype == tl.int1 else 0xFF)  # NaN, in a float of any kind
+            other = TensorHandle(anything, dtype)
+        return plain(builder, pointers, mask, other, *rest, **more)
+
+    InterpreterBuilder.create_masked_load = load
+
+
+def refuse_impossible_launches() -> None:
+    """Without it any number of warps will do."""
+    plain = interpreter.GridExecutor.__call__
+
+    def launch(executor, *args, **kwargs):
+        if (warps := kwargs.get("num_warps", 4)) not in WARPS:
+            raise ValueError(f"num_warps is {warps}, it has to be one of {', '.join(map(str, WARPS))}")
+        return plain(executor, *args, **kwargs)
+
+    interpreter.GridExecutor.__call__ = launch
 
 
 def share_arguments() -> None:

@@ -94,7 +94,7 @@ def show(outcome, tree: Path, verbose: bool = False, alone: bool = True) -> None
     if left:
         say(f"{left} more case{'s' * (left > 1)} not run", "dim", 6)
     _printed(outcome, verbose, alone)
-    if step := _next_step(outcome, tree):
+    if step := _next_step(outcome, tree, alone):
         say(f"next: {step}", indent=6)
 
 
@@ -106,7 +106,7 @@ def summary(outcomes: list, tree: Path) -> None:
             if verdict.status == "ungraded":
                 reasons[verdict.message][check.rung] += 1
     for reason, rungs in reasons.items():
-        *names, last = [f"{n} case{'s' * (n > 1)} of correct" if r == "correct" else r for r, n in rungs.items()]
+        *names, last = [_large(outcomes, reason, n) if rung == "correct" else rung for rung, n in rungs.items()]
         say(f"not graded here: {', '.join([*names, 'and ' + last] if names else [last])} ({reason})", "dim")
     say(f"your code ran behind {', '.join(sandbox.layers()) or 'no walls: make doctor tells why'}", "dim")
     if len(outcomes) < 2:
@@ -116,7 +116,15 @@ def summary(outcomes: list, tree: Path) -> None:
         open_ones = [o.part.id for o in mine if o.status not in ("pass", "ungraded")]
         passing = sum(o.status == "pass" for o in mine)
         after = f"; next: {open_ones[0]}" if open_ones else ""
-        say(f"stage {stage}: {passing} of {len(mine)} parts pass{after}", "bold")
+        exercises = {o.part.exercise_id for o in mine}
+        what = f"stage {stage}" if len(exercises) > 1 else exercises.pop()
+        say(f"{what}: {passing} of {len(mine)} parts pass{after}", "bold")
+
+
+def _large(outcomes, reason, count):
+    """What cases were left out; by name where it is one."""
+    left = [c.name for o in outcomes for c, v in o.results if v.status == "ungraded" and v.message == reason]
+    return left[0] if count == 1 else f"{count} cases of correct"
 
 
 def as_json(outcomes: list, tree: Path, seed: int) -> dict:
@@ -201,17 +209,21 @@ def _printed(outcome, verbose, alone):
             say(f"and {len(lines) - PRINTED} more lines (ARGS=-v shows them)", "dim", 8)
 
 
-def _next_step(outcome, tree):
+def _next_step(outcome, tree, alone):
     """What a learner does now: the lesson where nothing is written yet, else the hints one by one, then the reference.
 
     Empty where the message says what to do.
     """
     part, mine = outcome.part, outcome.part.file(tree)
-    if outcome.status not in ("fail", "todo") or tree != catalog.STAGES or not outcome.loadable:
+    if tree != catalog.STAGES or not outcome.loadable or outcome.status not in ("fail", "todo", "pass"):
         return ""
+    if outcome.status == "pass":
+        return "make next" if alone else ""
     with contextlib.suppress(files.CannotLay):
         if outcome.status == "todo" and mine.read_bytes() == files.stub_of(part).encode():
             return f"read {shown(part.lesson)}, then open {shown(mine)}"
+    if outcome.rung("correct")[0] == "pass" and outcome.rung("moves")[0] == "fail":
+        return command("inspect", part, tree)
     if progress.hints_seen(part) < len(part.hints()):
         return command("hint", part, tree)
     return command("solution", part, tree) if part.file(catalog.SOLUTIONS).exists() else ""

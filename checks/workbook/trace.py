@@ -60,7 +60,7 @@ class Trace:
 
     def reset(self, watch: int | None = None, window: int = 0) -> None:
         """Forgets everything. watch: the address of which every store is to be told. window: programs, see order.py."""
-        self.launches, self.findings, self.flops, self.elementwise = [], {}, 0, 0
+        self.launches, self.findings, self.flops, self.elementwise, self.unfilled = [], {}, 0, 0, set()
         self.watch, self.watched, self.window, self.windows = watch, [], window, None
         self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0, size=0))
 
@@ -71,15 +71,15 @@ class Trace:
         or atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct
         bytes), sectors (of 32 bytes) and times (accesses); size: bytes of the argument. flops: of tl.dot;
         elementwise: all others. window: of the last launch, see order.py. findings: each with kind, line, message.
+        unfilled: lines whose loads leave masked lanes undefined.
         """
         lines = [
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
             for (kernel, line, kind, arg), counts in self.lines.items()
         ]
         counts = dict(flops=self.flops, elementwise=self.elementwise, watched=self.watched)
-        window = self.windows.facts() if self.windows else None
-        findings = list(self.findings.values())
-        return dict(launches=self.launches, lines=lines, **counts, window=window, findings=findings)
+        counts |= dict(unfilled=sorted(self.unfilled), window=self.windows.facts() if self.windows else None)
+        return dict(launches=self.launches, lines=lines, **counts, findings=list(self.findings.values()))
 
     def on_launch(self, executor, args, kwargs) -> None:
         self.launch = Launch(executor.fn.__name__, executor.fn.__code__.co_filename)
@@ -100,12 +100,14 @@ class Trace:
     def on_program(self, builder, *program) -> None:
         launch = self.launches[-1]
         launch["programs"] += 1
-        self.program = program[0] if launch["grid"][1:] == [1, 1] else program
+        self.program = program[0] if launch["grid"][1:] == [1, 1] else program[: 2 + (launch["grid"][2] > 1)]
         self.launch.timeline.begin(self.program)
         if self.windows:
             self.windows.begin(launch["grid"], program)
 
-    def on_load(self, builder, pointers, mask, *_, **__) -> None:
+    def on_load(self, builder, pointers, mask, other=None, *_, **__) -> None:
+        if other is None and not np.all(mask.data):
+            self.unfilled.add(self.line())
         self.access("load", pointers, mask)
 
     def on_store(self, builder, pointers, values, mask, *_, **__) -> None:

@@ -48,6 +48,10 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path, calls: str = "
         text = "breakpoint() has no terminal in the grader: print instead"
     elif "has no len()" in message:
         text = f"{kind}: {message}: is the grid a tuple, as in `grid = (programs,)`?"
+    elif "has initial type" in message and "re-assigned" in message:
+        text = f"{kind}: {message}: begin, before the loop, with a block of the shape and dtype that it has in the end"
+    elif "incompatible dimensions" in message:
+        text = f"{kind}: {message}: does a block lack its [:, None] or [None, :]?"
     elif kind == "IncompatibleTypeErrorImpl":
         text = f"{message}: does a comparison beside & or | lack its brackets, as in `(a < b) & (c < d)`?"
     elif "'function' object has no attribute" in message:

@@ -46,8 +46,8 @@ def stats_kernel(
     # a maximum and a sum for each element of the tile: threads need not talk to each other before the end
     tops = tl.full((TILE_M, TILE_N), LOWEST, tl.float32)
     totals = tl.zeros((TILE_M, TILE_N), tl.float32)
-    for start in range(first, first + chunk_rows, TILE_M):
-        rows = start + tl.arange(0, TILE_M)
+    for step in range(0, chunk_rows, TILE_M):
+        rows = first + step + tl.arange(0, TILE_M)
         mask = (rows < m)[:, None] & (columns < n)[None, :]
         x_ptrs = x_ptr + rows[:, None] * stride_m + columns[None, :]
         x = tl.load(x_ptrs, mask=mask, other=float("-inf")).to(tl.float32)

@@ -26,6 +26,6 @@ def add(x, y):
     n, BLOCK = x.numel(), 1024
     # TODO: `grid`, a tuple with the number of programs: enough blocks of BLOCK elements for n.
     raise NotImplementedError("TODO 1.1a, blank 2")
-    if n > 0:  # a launch of no programs is an error
+    if n > 0:
         add_kernel[grid](x, y, out, n, BLOCK=BLOCK)
     return out

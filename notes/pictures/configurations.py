@@ -57,7 +57,7 @@ for axes, (arch, title) in zip(panels, GPUS.items(), strict=True):
             resident[-1].append(held.warps)
             first = f"{held.blocks} x {warps} warps" if held.blocks else "no room"
             lines = [first, f"{f['registers']} reg, {f['shared'] // 1024} KB"]
-            lines += [f"spills {f['spills']:,} bytes"] * (f["spills"] > 0)
+            lines += [f"spills {f['spills']:,} B"] * (f["spills"] > 0)
             colour = "#999999" if not held.blocks else "#d55e00" if f["spills"] else "black"
             axes.text(x, y, "\n".join(lines), ha="center", va="center", color=colour, fontsize=7)
             print(arch, tile, f"{warps} warps, {stages} stages: {', '.join(lines)}")

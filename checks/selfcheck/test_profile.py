@@ -176,7 +176,7 @@ def test_counters_of_a_kernel_that_memory_bounds():
         "data from global memory 80%; room in the queue of loads and stores 10%; an instruction's fixed latency 5%"
     )
     whole = rows_of(reading, 1)
-    assert whole["time"] == "0.560 ms, 2,876 GB/s of what is necessary, 96% of the roofline"
+    assert whole["time"] == "0.560 ms, 96% of the roofline (2,876 GB/s of necessary bytes)"
     assert whole["bytes of the DRAM"] == "1.61 GB, 1.00 times what is necessary"
     assert reading.sentence.startswith("memory: DRAM is at 86% of its peak")
 
@@ -269,13 +269,11 @@ def test_a_timeline_of_a_gpu_that_is_busy(tmp_path):
     reading = timeline.read(timeline.of_nsys(exported(tmp_path / "x.sqlite", BUSY)), 10, ASKED)
     told = rows_of(reading)
     assert told["add_kernel"] == "10 times, 0.560 ms each (0.560 ms to 0.560 ms), 100% of the time"
-    assert (
-        told["from first to last"] == "5.609 ms for 10 calls of 1 kernels each" and told["GPU busy"] == "100% of that"
-    )
+    assert told["from first to last"] == "5.609 ms for 10 calls with 10 launches" and told["GPU busy"] == "100% of that"
     assert told["gaps"] == "9, 1.0 µs each, the longest 1.0 µs before add_kernel"
     assert told["a launch"] == "keeps the CPU for 4.0 µs"
-    assert told["an idle GPU"] == "takes 9.0 µs from the launch to the start (1 of 10; the others were queued)"
-    assert reading.sentence.startswith("the GPU is busy, and a call takes it 0.560 ms, 2,876 GB/s of what is necessary")
+    assert told["an idle GPU"] == "takes 9.0 µs from the launch to the start (1 of 10 launches found it idle)"
+    assert reading.sentence.startswith("the GPU is busy, and a call takes it 0.560 ms, 96% of the roofline (2,876 GB/s")
 
 
 def test_a_timeline_of_a_gpu_that_waits_for_launches(tmp_path):
@@ -283,7 +281,7 @@ def test_a_timeline_of_a_gpu_that_waits_for_launches(tmp_path):
     reading = timeline.read(timeline.of_nsys(exported(tmp_path / "x.sqlite", rows)), 10, ASKED)
     told = rows_of(reading)
     assert told["memset"].startswith("1 times, 1.0 µs each") and told["GPU busy"] == "11% of that"
-    assert told["an idle GPU"].startswith("takes 8.0 µs from the launch to the start (11 of 11")
+    assert told["an idle GPU"].startswith("takes 8.0 µs from the launch to the start (11 of 11 ")
     assert reading.sentence.startswith("the GPU waits 89% of the time for the next launch")
 
 
@@ -332,7 +330,7 @@ def test_what_torch_records_is_read(monkeypatch, tmp_path):
     told = rows_of(reading)
     assert told["add_kernel"].startswith("10 times, 0.560 ms each") and "memset: Memset (Device)" in told
     assert told["a launch"] == "keeps the CPU for 4.0 µs"
-    assert told["from first to last"].endswith("for 10 calls of 2 kernels each")
+    assert told["from first to last"].endswith("for 10 calls with 20 launches")
     assert rows_of(reading, 1)["aten::add"].startswith("1 times a call, ")
 
 
@@ -366,8 +364,7 @@ def test_protons_tree_is_read():
     assert rows_of(reading)["m=4096"] == "2.000 ms, 100%, 1.00 GB, 500 GB/s, 687 TFLOPS"
     assert rows_of(reading)["  matmul_kernel"] == "2.000 ms, 100%, 10 times, 0.200 ms each"
     assert reading.sentence == (
-        "a call takes 0.200 ms, 687 TFLOPS of what is necessary, 98% of the roofline, "
-        "1.37e+03 operations a byte: bound by compute"
+        "a call takes 0.200 ms, 98% of the roofline (687 TFLOPS); at 1,365 operations a byte it is bound by compute"
     )
     empty = [{"frame": {"name": "ROOT"}, "metrics": {"count": 0}, "children": []}, {}]
     with pytest.raises(Unreadable, match="proton saw no kernel"):

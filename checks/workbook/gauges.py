@@ -141,12 +141,12 @@ def show() -> None:
         say(f"not measured: {why}", "yellow")
     else:
         card, name = ceilings.device(), torch.cuda.get_device_name()
-        known = f"the datasheet's of {card.name}" if card else "no datasheet: it is none of the GPUs below"
+        known = f", beside the datasheet of {card.name}" if card else "; its datasheet is not known here"
         with console.status(f"{name} is measured"):
             for gauge in gauges(card):
                 found.append(gauge)
                 if len(found) == 1:
-                    say(f"{name} reaches, beside {known}", "bold")
+                    say(f"what {name} reaches{known}", "bold")
                 say(line(gauge), "" if gauge.reached else "yellow", 2)
     say()
     for row in table(found, card):
@@ -157,10 +157,8 @@ def line(gauge: Gauge) -> str:
     """One figure beside its datasheet's."""
     if gauge.reached is None:
         return f"{gauge.name:<20}{'-':>9}  {gauge.why}"
-    reached = f"{gauge.name:<20}{_figure(gauge.reached):>9} {gauge.unit:<7}"
-    return reached + (
-        f"of {_figure(gauge.promised):>7}  {gauge.reached / gauge.promised:>4.0%}" if gauge.promised else ""
-    )
+    of = f"of {_figure(gauge.promised):>7}  {gauge.reached / gauge.promised:>4.0%}" if gauge.promised else ""
+    return f"{gauge.name:<20}{_figure(gauge.reached):>9} {gauge.unit:<7}{of}".rstrip()
 
 
 def table(found: list[Gauge], card: devices.Device | None) -> Iterator[str]:

@@ -26,15 +26,21 @@ class Asked:
     matmul: float
 
     @property
+    def bound(self) -> str:
+        """What the roofline is made of here: memory or compute."""
+        return "memory" if self.bytes / self.copy >= self.flops / self.matmul else "compute"
+
+    @property
     def roofline(self) -> float:
         """Seconds."""
         return max(self.bytes / self.copy, self.flops / self.matmul)
 
     def held(self, seconds: float) -> str:
-        """The time of a call, its rate, and its share of the roofline."""
-        bound = self.bytes / self.copy >= self.flops / self.matmul
-        rate = f"{self.bytes / seconds / 1e9:,.0f} GB/s" if bound else f"{self.flops / seconds / 1e12:,.0f} TFLOPS"
-        return f"{time(seconds)}, {rate} of what is necessary, {self.roofline / seconds:.0%} of the roofline"
+        """The time of a call, its share of the roofline, and its rate."""
+        rate = f"{self.flops / seconds / 1e12:,.0f} TFLOPS"
+        if self.bound == "memory":
+            rate = f"{self.bytes / seconds / 1e9:,.0f} GB/s of necessary bytes"
+        return f"{time(seconds)}, {self.roofline / seconds:.0%} of the roofline ({rate})"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,10 @@ def size(count: float) -> str:
         if count >= unit:
             return f"{count / unit:,.2f} {name}"
     return f"{count:,.0f} bytes"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def short(name: str, most: int = 60) -> str:

@@ -7,10 +7,12 @@ asked for; the kernels are below it.
 
 import json
 
-from .readings import Asked, Reading, Unreadable, short, size, time
+from .readings import Asked, Reading, Unreadable, number, short, size, time
 
 TIME = "time (ns)"
-METADATA = "__proton_launch_metadata"  # the scope of what a launch hook itself launches; see triton.profiler.state
+METADATA = (
+    "__proton_launch_metadata"  # begins the scope of what a launch hook itself launches; see triton.profiler.state
+)
 
 
 def read(text: str, calls: int, asked: Asked) -> Reading:
@@ -20,9 +22,9 @@ def read(text: str, calls: int, asked: Asked) -> Reading:
     if not took:
         raise Unreadable("proton saw no kernel in the calls that are profiled")
     rows = [row for child in sorted(root["children"], key=seconds, reverse=True) for row in tree(child, took)]
-    bound = "memory" if asked.bytes / asked.copy >= asked.flops / asked.matmul else "compute"
-    ridge = f", {asked.flops / asked.bytes:,.3g} operations a byte: bound by {bound}" if asked.flops else ""
-    return Reading([(f"{calls} calls, {asked.case}", rows)], f"a call takes {asked.held(took / calls)}{ridge}")
+    ratio = f"at {number(asked.flops / asked.bytes)} operations a byte" if asked.flops else "asked for no operations"
+    bound = f"{ratio} it is bound by {asked.bound}"
+    return Reading([(f"{calls} calls, {asked.case}", rows)], f"a call takes {asked.held(took / calls)}; {bound}")
 
 
 def tree(node: dict, whole: float, depth: int = 0) -> list[tuple[str, str]]:
@@ -36,7 +38,7 @@ def tree(node: dict, whole: float, depth: int = 0) -> list[tuple[str, str]]:
     if own.get("bytes"):
         told.append(f"{size(own['bytes'])}, {own['bytes'] / took / 1e9:,.0f} GB/s")
     if flops := sum(value for name, value in own.items() if name.startswith("flops")):
-        told.append(f"{flops / took / 1e12:,.3g} TFLOPS")
+        told.append(f"{number(flops / took / 1e12)} TFLOPS")
     rows = [("  " * depth + short(node["frame"]["name"]), ", ".join(told))]
     for child in sorted(node.get("children", []), key=seconds, reverse=True):
         rows += tree(child, whole, depth + 1)
@@ -45,6 +47,6 @@ def tree(node: dict, whole: float, depth: int = 0) -> list[tuple[str, str]]:
 
 def seconds(node: dict) -> float:
     """Of a node and all below it."""
-    if node["frame"]["name"] == METADATA:
+    if node["frame"]["name"].startswith(METADATA):
         return 0.0
     return node["metrics"].get(TIME, 0) / 1e9 + sum(map(seconds, node.get("children", [])))

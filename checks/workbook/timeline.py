@@ -87,7 +87,7 @@ def read(found: list[Ran], calls: int, asked: Asked, operations: list[dict] | No
     whole = end - found[0].start
     busy = 1 - sum(gap for gap, _ in gaps) / whole
     rows = [
-        ("from first to last", f"{time(whole)} for {calls} calls of {len(found) / calls:.3g} kernels each"),
+        ("from first to last", f"{time(whole)} for {calls} calls with {len(found)} launches"),
         ("GPU busy", f"{busy:.0%} of that"),
     ]
     if gaps:
@@ -98,7 +98,7 @@ def read(found: list[Ran], calls: int, asked: Asked, operations: list[dict] | No
         rows.append(("a launch", f"keeps the CPU for {time(statistics.median(launches))}"))
     if idle:
         waited = f"{time(statistics.median(idle))} from the launch to the start"
-        rows.append(("an idle GPU", f"takes {waited} ({len(idle)} of {len(found)}; the others were queued)"))
+        rows.append(("an idle GPU", f"takes {waited} ({len(idle)} of {len(found)} launches found it idle)"))
     groups = [(f"{calls} calls, {asked.case}", [*kernels(found), *rows])]
     if operations:
         groups.append(("torch on the CPU", on_cpu(operations, calls)))

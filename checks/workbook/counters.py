@@ -62,10 +62,9 @@ SCALE = {  # of a unit: to ns, and to bytes
     **{"Kbyte": 1e3, "Mbyte": 1e6, "Gbyte": 1e9},
 }
 SELECTED = STALL.format("selected")  # no stall: the warp that was issued
-METRICS = [
-    *(TIME, READ, WRITTEN, DRAM, L2, L1, MEMORY, COMPUTE, TENSOR, L2_HITS, L1_HITS, ACHIEVED, THEORETICAL),
-    *(REGISTERS, WAVES, *LIMITS.values(), SELECTED, *map(STALL.format, STALLS)),
-]
+# Asked for by name are those that every GPU has: one that it lacks would be an error. The others are of sections.
+METRICS = (TIME, READ, WRITTEN, DRAM, L2, L1, MEMORY, COMPUTE, TENSOR, L2_HITS, L1_HITS, ACHIEVED, THEORETICAL)
+SECTIONS = ("LaunchStats", "Occupancy", "WarpStateStats", "SchedulerStats")
 
 
 def parse(text: str) -> list[dict[str, str | float]]:

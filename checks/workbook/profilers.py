@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .counters import METRICS
+from .counters import METRICS, SECTIONS
 
 LIMIT = 600  # seconds that a tool may take
 PERMISSION = "https://developer.nvidia.com/ERR_NVGPUCTRPERM"  # the source of what is said of it below
@@ -95,9 +95,9 @@ def commands(tool: Tool, stem: Path, runner: list[str]) -> list[list[str]]:
         ]
     # clocks as they are elsewhere, not held at the base clock; that caches are emptied before each pass is the default
     how = ["--profile-from-start=off", "--clock-control=none"]
-    sections = ["--section=WarpStateStats", "--section=SchedulerStats", "--import-source=yes"]
+    what = ["--set=detailed", *(f"--section={name}" for name in SECTIONS), f"--metrics={','.join(METRICS)}"]
     return [
-        [program, *how, "--set=detailed", *sections, f"--metrics={','.join(METRICS)}", f"--export={stem}", *runner],
+        [program, *how, *what, "--import-source=yes", f"--export={stem}", *runner],
         [program, f"--import={file}", "--csv", "--page=raw", "--print-units=base"],
     ]
 
@@ -138,11 +138,11 @@ def complaint(status: int, said: str) -> str:
         return "no kernel was launched in the call that is profiled"
     if "cuptiSubscribe" in said:
         return "another profiler holds CUPTI in this process; is it itself run under one?"
-    if not status:
+    if not status and "==ERROR==" not in said:
         return ""
     lines = [line for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"==ERROR==|error", line, re.I)]
-    return f"it ended with status {status}: {' '.join((errors or lines or ['it said nothing'])[-1:])[:300]}"
+    return f"status {status}: {' '.join((errors or lines or ['it said nothing'])[-1:])[:300]}"
 
 
 def runner(job: str) -> list[str]:

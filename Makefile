@@ -14,7 +14,7 @@ endif
 WORKBOOK := @$(RUN) -m workbook
 ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-.PHONY: help check next watch progress hint reset solution inspect bench doctor grade student new stubs test figures
+.PHONY: help check next watch progress hint reset solution inspect bench profile doctor grade student new stubs test figures
 .DEFAULT_GOAL := help
 
 help:                  ## this list
@@ -54,8 +54,12 @@ bench: $(READY)        ## time a part over many sizes on a GPU and plot it; EX=1
 inspect: $(READY)      ## what a kernel became, line by line; EX=1.3a, ARGS='--diff solutions' or '--save DIR'
 	$(WORKBOOK) inspect $(EX) $(if $(TREE),--tree '$(TREE)') $(ARGS)
 
-doctor: $(READY)       ## what can be graded on this machine
-	$(WORKBOOK) doctor
+profile: $(READY)      ## a part under a profiler, in words; EX=2.1c TOOL=ncu, nsys, torch or proton; CASE=m=64 a timed case
+	$(WORKBOOK) profile $(EX) $(if $(TOOL),--tool '$(TOOL)') $(if $(CASE),--case '$(CASE)') \
+	  $(if $(TREE),--tree '$(TREE)') $(if $(OUT),--out '$(OUT)') $(ARGS)
+
+doctor: $(READY)       ## what can be graded on this machine, and what its GPU reaches; ARGS=--quick does not measure
+	$(WORKBOOK) doctor $(ARGS)
 
 grade: $(READY)        ## grade a class; SUBMISSIONS=dir OUT=dir, EX=1.1 a part of it, RUBRIC=file
 	$(WORKBOOK) grade $(if $(SUBMISSIONS),'$(SUBMISSIONS)') $(if $(OUT),'$(OUT)') $(if $(EX),--id $(EX)) \

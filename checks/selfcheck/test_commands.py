@@ -384,5 +384,5 @@ def test_watch_grades_on_save_takes_keys_and_gives_the_terminal_back(tree):
 def test_the_makefile_lists_its_targets_without_an_environment(tmp_path):
     told = subprocess.run(["make", "-C", str(catalog.ROOT), "VENV=/nowhere/venv"], capture_output=True, text=True)
     assert told.returncode == 0
-    for target in ("check", "check-stage-N", "next", "watch", "hint", "inspect", "doctor", "test"):
+    for target in ("check", "check-stage-N", "next", "watch", "hint", "inspect", "profile", "doctor", "test"):
         assert re.search(rf"^  make {target} +\w", told.stdout, re.M)

@@ -30,13 +30,14 @@ def select(text: str, stage: str = "") -> list[Part]:
         stop(f"there is no stage {text} yet; {there} {', '.join(stages)}")
 
 
-def one(what: str, text: str) -> Part:
-    """The one part that a command is about."""
+def one(what: str, text: str, more: str = "") -> Part:
+    """The one part that a command is about; `more` is what else its example needs."""
+    example = " ".join(["make", what, "EX={}", more]).rstrip()
     if not text:
-        stop(f"which part? For example: make {what} EX={catalog.parts()[0].id}")
+        stop(f"which part? For example: {example.format(catalog.parts()[0].id)}")
     chosen = select(text)
     if len(chosen) > 1:
-        stop(f"{text} names {len(chosen)} parts; name one: make {what} EX={chosen[0].id}")
+        stop(f"{text} names {len(chosen)} parts; name one: {example.format(chosen[0].id)}")
     return chosen[0]
 
 

@@ -194,12 +194,38 @@ def inspect(
         raise typer.Exit(1) from None
 
 
+@app.command()
+def profile(
+    id: Id = "",
+    tool: Annotated[str, typer.Option(help="ncu, nsys, torch or proton")] = "",
+    case: Annotated[str, typer.Option(help="which timed case, by a piece of its name; the first if not named")] = "",
+    tree: Annotated[Path | None, typer.Option(help="the folder to profile; stages/ if none is named")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="where the tool's file goes; .workbook/profile if not named")
+    ] = None,
+):
+    """Run a part's timed case under a profiler, and say in words what it tells."""
+    part = one("profile", id, "TOOL=ncu")
+    tree = graded_tree(tree, [part])
+    from . import profiling
+
+    try:
+        asked = profiling.tool_named(tool), profiling.timed_case(part, case)
+        profiling.run(part, tree, *asked, out or progress.folder() / "profile")
+    except profiling.CannotProfile as error:
+        stop(str(error))
+
+
 @app.command(name="doctor")
-def examine():
-    """What this machine has, and what can be graded here."""
+def examine(quick: Annotated[bool, typer.Option("--quick", help="measure nothing")] = False):
+    """What this machine has, what can be graded here, and what its GPU reaches beside what others promise."""
     report.examination(doctor.rows(catalog.ROOT), doctor.rungs())
     if doctor.unsupported():
         raise typer.Exit(1)
+    if not quick:
+        from . import gauges
+
+        gauges.show()
 
 
 def give_hint(part: Part) -> None:

@@ -193,6 +193,36 @@ def inspect(
         raise typer.Exit(1) from None
 
 
+@app.command(name="lab", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def open_lab(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="1 to 5")] = "",
+):
+    """The lab of a stage, in JupyterLab; more words are handed on to it, as --port 8890 or --no-browser."""
+    from . import lab
+
+    there = lab.labs()
+    if stage not in there:
+        asked = f"there is no lab of stage {stage}" if stage else "which stage?"
+        stop(f"{asked}; there are labs of {', '.join(there)}: make lab STAGE={next(iter(there))}")
+    if lacking := lab.missing():
+        stop(lacking)
+    try:
+        notebook, older = lab.lay(there[stage])
+    except lab.CannotOpen as error:
+        stop(str(error))
+    mine = report.shown(notebook)
+    if older:
+        say(
+            f"{mine} was made from another lab.py than today's; move it away, and the next call makes it anew", "yellow"
+        )
+    say(f"{mine} is yours: git ignores it, and nothing overwrites it. Ctrl-C ends JupyterLab")
+    if status := lab.open_in_jupyter(notebook, context.args):
+        say(f"JupyterLab ended with status {status}; why stands above", "red")
+        say(f"make lab STAGE={stage} ARGS='--port 8890' takes another port, ARGS=--no-browser only prints the address")
+        raise typer.Exit(1)
+
+
 @app.command(name="doctor")
 def examine():
     """What this machine has, and what can be graded here."""

@@ -14,7 +14,7 @@ endif
 WORKBOOK := @$(RUN) -m workbook
 ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-.PHONY: help check next watch progress hint reset solution inspect bench profile doctor grade student new stubs test figures
+.PHONY: help check next watch progress hint reset solution inspect bench profile lab doctor grade student new stubs test figures
 .DEFAULT_GOAL := help
 
 help:                  ## this list
@@ -53,6 +53,9 @@ bench: $(READY)        ## time a part over many sizes on a GPU and plot it; EX=1
 
 inspect: $(READY)      ## what a kernel became, line by line; EX=1.3a, ARGS='--diff solutions' or '--save DIR'
 	$(WORKBOOK) inspect $(EX) $(if $(TREE),--tree '$(TREE)') $(ARGS)
+
+lab: $(READY)          ## a stage's notebook to play in, in JupyterLab; STAGE=2, ARGS='--port 8890'
+	$(WORKBOOK) lab $(STAGE) $(ARGS)
 
 profile: $(READY)      ## a part under a profiler, in words; EX=2.1c TOOL=ncu, nsys, torch or proton; CASE=m=64 a timed case
 	$(WORKBOOK) profile $(EX) $(if $(TOOL),--tool '$(TOOL)') $(if $(CASE),--case '$(CASE)') \

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from typer.testing import CliRunner
-from workbook import catalog, cli, doctor, ladder, new, progress, report, staff, stub  # noqa: F401
+from workbook import catalog, cli, doctor, ladder, new, progress, report, stub
 
 PART = catalog.select("1.1a")[0]
 SOLUTION = PART.file(catalog.SOLUTIONS).read_text()

@@ -136,11 +136,3 @@ def test_twins():
     known = {part.path for part in PARTS.values()}
     for tree in (catalog.STAGES, catalog.SOLUTIONS, catalog.CHECKS):
         assert paths(tree) == known, tree.name
-
-
-def test_lessons_links():
-    for lesson in {part.lesson for part in PARTS.values()}:
-        prose = re.sub(r"```.*?```|`[^`]*`", "", lesson.read_text(), flags=re.S)
-        for target in re.findall(r"\]\(([^)#]+)", prose):
-            if "://" not in target:
-                assert (lesson.parent / target).exists(), f"{lesson}: {target}"

@@ -23,7 +23,7 @@ def main():
     if problem and sys.argv[1:2] != ["doctor"]:
         sys.exit(problem)
     try:
-        from workbook import cli, staff  # noqa: F401  whose commands join the app
+        from workbook import cli
     except ImportError as error:
         sys.exit(problem or f"{error.name} is not installed for {sys.executable}: {doctor.FIX}")
     cli.app(prog_name="workbook")

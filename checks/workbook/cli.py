@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import catalog, doctor, progress, report
+from . import catalog, progress, report
 from . import new as files
 from .asked import graded_tree, one, select, stop
 from .catalog import Part
@@ -127,107 +127,6 @@ def solution(id: Id = "", yes: Annotated[bool, typer.Option("--yes", help="do no
     report.difference(mine, reference)
 
 
-@app.command(name="bench")
-def time_sizes(
-    id: Id = "",
-    tree: Annotated[Path | None, typer.Option(help="the folder to time; stages/ if none is named")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where plots go; .workbook/bench if not named")
-    ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="draw this run, which is on record")
-    ] = None,
-    peers: Annotated[
-        bool, typer.Option("--peers", help="also what else a user would call, not the first alone")
-    ] = False,
-    seed: Annotated[int | None, typer.Option(help="the inputs of an earlier run again")] = None,
-):
-    """Time parts over many sizes on a GPU, and plot them beside the roofline; or plot a run on record, anywhere."""
-    from . import bench
-
-    if not (id or source):
-        stop(f"which part? For example: make bench EX={catalog.parts()[0].id}")
-    chosen, folder = select(id), out or progress.folder() / "bench"
-    try:
-        if source:
-            bench.redraw(source, chosen, folder)
-        elif not bench.run(chosen, graded_tree(tree, chosen), folder, id, peers, seed):
-            raise typer.Exit(1)
-    except bench.CannotBench as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or folder} cannot be written: {error.strerror}")
-
-
-@app.command()
-def inspect(
-    id: Id = "",
-    tree: Annotated[Path | None, typer.Option(help="the folder to look into; stages/ if none is named")] = None,
-    diff: Annotated[Path | None, typer.Option(metavar="TREE", help="beside the same part in another folder")] = None,
-    save: Annotated[Path | None, typer.Option(metavar="DIR", help="write TTIR, TTGIR, PTX and SASS there")] = None,
-):
-    """What a kernel became: resources, instructions, and what each of its lines moves."""
-    from . import warm
-
-    part = one("inspect", id)
-    trees = [graded_tree(tree, [part])] + ([graded_tree(diff, [part])] if diff else [])
-    warm.warm_up("interpret", "compile")  # while torch is imported here
-    from . import drawing, gather, listing
-    from .inspection import CannotInspect
-
-    try:
-        if save:
-            listing.check(save)
-        with report.console.status(part.id) as status:
-            found = [
-                gather.gather(part, folder, bool(save), lambda what: status.update(f"{part.id} {what}"))
-                for folder in trees
-            ]
-        if diff:
-            drawing.compare(*found)
-        else:
-            drawing.show(found[0])
-        if save:
-            say(f"{listing.save(found[0], save)} files are in {report.shown(save)}")
-    except CannotInspect as error:
-        say(f"{part.id} is not inspected: {error}", "red")
-        raise typer.Exit(1) from None
-
-
-@app.command()
-def profile(
-    id: Id = "",
-    tool: Annotated[str, typer.Option(help="ncu, nsys, torch or proton")] = "",
-    case: Annotated[str, typer.Option(help="which timed case, by a piece of its name; the first if not named")] = "",
-    tree: Annotated[Path | None, typer.Option(help="the folder to profile; stages/ if none is named")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where the tool's file goes; .workbook/profile if not named")
-    ] = None,
-):
-    """Run a part's timed case under a profiler, and say in words what it tells."""
-    part = one("profile", id, "TOOL=ncu")
-    tree = graded_tree(tree, [part])
-    from . import profiling
-
-    try:
-        asked = profiling.tool_named(tool), profiling.timed_case(part, case)
-        profiling.run(part, tree, *asked, out or progress.folder() / "profile")
-    except profiling.CannotProfile as error:
-        stop(str(error))
-
-
-@app.command(name="doctor")
-def examine(quick: Annotated[bool, typer.Option("--quick", help="measure nothing")] = False):
-    """What this machine has, what can be graded here, and what its GPU reaches beside what others promise."""
-    report.examination(doctor.rows(catalog.ROOT), doctor.rungs())
-    if doctor.unsupported():
-        raise typer.Exit(1)
-    if not quick:
-        from . import gauges
-
-        gauges.show()
-
-
 def give_hint(part: Part) -> None:
     hints, seen = part.hints(), progress.hints_seen(part)
     if not hints:
@@ -261,3 +160,6 @@ def confirm(question: str) -> bool:
     except EOFError:
         print()
         return False
+
+
+from . import instruments, staff  # noqa: E402, F401  whose commands join the app

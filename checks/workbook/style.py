@@ -1,6 +1,6 @@
 """One look for all plots: few lines, words beside what they name, colours that colour-blind people can tell apart.
 
-The only module that imports matplotlib; whoever draws imports it late.
+Beside sketch.py the only module that imports matplotlib; whoever draws imports it late.
 """
 
 import math

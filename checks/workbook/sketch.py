@@ -84,10 +84,8 @@ def timeline(title: str, about: str, host: list, gpu: list, marks: list):
         axes.text(0.75, y + 0.17, name, ha="right", va="center", color=style.QUIET)
         for words, start, end in spans:
             x, width = 0.9 + (start - low) * scale, (end - start) * scale
-            box = Rectangle(
-                (x, y), width, 0.34, facecolor=_tint(colours[words], 0.45), edgecolor="white", linewidth=0.8
-            )
-            axes.add_patch(box)
+            look = {"facecolor": _tint(colours[words], 0.45), "edgecolor": "white", "linewidth": 0.8}
+            axes.add_patch(Rectangle((x, y), width, 0.34, **look))
             if width > 0.095 * len(words):
                 axes.text(x + width / 2, y + 0.17, words, ha="center", va="center", fontsize=9)
     for words, moment in marks:

@@ -91,7 +91,8 @@ def timeline(title: str, about: str, host: list, gpu: list, marks: list):
     for words, moment in marks:
         x = 0.9 + (moment - low) * scale
         axes.plot([x, x], [0.42, 0.98], color=style.VERMILLION, linewidth=1.4)
-        axes.text(x, 0.36, words, ha="center", va="top", fontsize=8, color=style.VERMILLION)
+        y, va = (0.36, "top") if words == marks[0][0] else (1.02, "bottom")  # apart, where one follows the other
+        axes.text(x, y, words, ha="center", va=va, fontsize=8, color=style.VERMILLION)
     return figure
 
 

@@ -99,6 +99,7 @@ def test_the_edition_grades_as_the_workbook_does(edition, tmp_path):
 
 def test_the_edition_holds_no_answers(edition):
     assert {"Makefile", "CHANGELOG.md", ".gitignore", "stages", "checks"} <= {path.name for path in edition.iterdir()}
+    assert (edition / "stages/1_fundamentals/lab.py").exists()
     assert not (edition / "solutions").exists() and not (edition / "checks/selfcheck").exists()
     for part in catalog.parts():
         spec = part.file(edition / "checks").read_text()

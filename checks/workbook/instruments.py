@@ -120,9 +120,7 @@ def open_lab(
         stop(str(error))
     mine = report.shown(notebook)
     if older:
-        say(
-            f"{mine} was made from another lab.py than today's; move it away, and the next call makes it anew", "yellow"
-        )
+        say(f"{mine} was made from an earlier lab.py; move it away, and it is made anew", "yellow")
     say(f"{mine} is yours: git ignores it, and nothing overwrites it. Ctrl-C ends JupyterLab")
     if status := lab.open_in_jupyter(notebook, context.args):
         say(f"JupyterLab ended with status {status}; why stands above", "red")

@@ -1,6 +1,6 @@
-"""The lab of a stage in JupyterLab: lab.py is the workbook's, lab.ipynb beside it is made once and the learner's.
+"""The lab of a stage, opened in JupyterLab: lab.py is the workbook's, lab.ipynb beside it the learner's.
 
-Git ignores the notebook, so that neither an update nor a second `make lab` touches what a learner did in it.
+The notebook is made once, and git ignores it: no update and no second `make lab` touches what a learner did in it.
 """
 
 import os
@@ -29,11 +29,11 @@ def missing() -> str:
     lacking = [name for name in NEEDED if not find_spec(name)]
     if not lacking:
         return ""
-    return f"{', '.join(lacking)} missing for {sys.executable}: `{sys.executable} -m pip install {' '.join(lacking)}`"
+    return f"not installed here: {', '.join(lacking)}: `{sys.executable} -m pip install {' '.join(lacking)}`"
 
 
 def lay(lab: Path) -> tuple[Path, bool]:
-    """The learner's notebook, made if it is not there; and whether it was made from another lab.py than today's."""
+    """The learner's notebook, made if it is not there; and whether it was made from an earlier lab.py."""
     import jupytext
 
     notebook, digest = lab.with_suffix(".ipynb"), progress.digest(lab)
@@ -46,15 +46,15 @@ def lay(lab: Path) -> tuple[Path, bool]:
     except OSError as error:
         raise CannotOpen(f"{notebook} cannot be written: {error.strerror}") from None
     except Exception as error:  # whatever is not a notebook
-        raise CannotOpen(
-            f"{notebook} cannot be read ({error}): move it away, and the next call makes it anew"
-        ) from None
+        raise CannotOpen(f"{notebook} is no notebook ({error}): move it away, and it is made anew") from None
     return notebook, False
 
 
 def open_in_jupyter(notebook: Path, words: list[str]) -> int:
     """Runs JupyterLab on it until it is told to end; its exit status. words: what else it is told, as --port 8890."""
     paths = [str(catalog.CHECKS), *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-m", "jupyterlab", str(notebook.relative_to(catalog.ROOT)), *words]
+    at = f"/lab/tree/{notebook.relative_to(catalog.ROOT).as_posix()}"
+    places = [f"--ServerApp.root_dir={catalog.ROOT}", f"--LabApp.default_url={at}"]
+    command = [sys.executable, "-m", "jupyterlab", *places, *words]
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is Jupyter's, which asks before it ends
     return subprocess.call(command, cwd=catalog.ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})

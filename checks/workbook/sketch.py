@@ -84,16 +84,15 @@ def timeline(title: str, about: str, host: list, gpu: list, marks: list):
         axes.text(0.75, y + 0.17, name, ha="right", va="center", color=style.QUIET)
         for words, start, end in spans:
             x, width = 0.9 + (start - low) * scale, (end - start) * scale
-            box = Rectangle(
-                (x, y), width, 0.34, facecolor=_tint(colours[words], 0.45), edgecolor="white", linewidth=0.8
-            )
-            axes.add_patch(box)
+            look = {"facecolor": _tint(colours[words], 0.45), "edgecolor": "white", "linewidth": 0.8}
+            axes.add_patch(Rectangle((x, y), width, 0.34, **look))
             if width > 0.095 * len(words):
                 axes.text(x + width / 2, y + 0.17, words, ha="center", va="center", fontsize=9)
     for words, moment in marks:
         x = 0.9 + (moment - low) * scale
         axes.plot([x, x], [0.42, 0.98], color=style.VERMILLION, linewidth=1.4)
-        axes.text(x, 0.36, words, ha="center", va="top", fontsize=8, color=style.VERMILLION)
+        y, va = (0.36, "top") if words == marks[0][0] else (1.02, "bottom")  # apart, where one follows the other
+        axes.text(x, y, words, ha="center", va=va, fontsize=8, color=style.VERMILLION)
     return figure
 
 

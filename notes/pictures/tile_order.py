@@ -15,24 +15,23 @@ STRIP = 128 * 8192 * 2 / 2**20  # MB: of bf16
 L2 = 50  # MB
 
 
-def tile(program: int, group: int) -> tuple[int, int]:
-    """Row and column of a program's tile, in groups of `group` rows."""
-    first = program // (group * SIDE) * group
-    height = min(SIDE - first, group)
-    place = program % (group * SIDE)
-    return first + place % height, place // height
+def ordered(group: int) -> list[tuple[int, int]]:
+    """Row and column of each program's tile, in groups of `group` rows: group by group, down columns."""
+    tiles = [(row, column) for row in range(SIDE) for column in range(SIDE)]
+    return sorted(tiles, key=lambda tile: (tile[0] // group, tile[1], tile[0]))
 
 
 def strips(group: int) -> float:
     """Different strips of a and of b that a wave loads, on average over full waves."""
-    waves = [range(start, start + WAVE) for start in range(0, SIDE * SIDE - WAVE + 1, WAVE)]
-    rows_and_columns = [map(set, zip(*(tile(p, group) for p in wave), strict=True)) for wave in waves]
+    tiles = ordered(group)
+    waves = [tiles[start : start + WAVE] for start in range(0, SIDE * SIDE - WAVE + 1, WAVE)]
+    rows_and_columns = [map(set, zip(*wave, strict=True)) for wave in waves]
     return sum(len(rows) + len(columns) for rows, columns in rows_and_columns) / len(waves)
 
 
 figure, (naive, grouped, curve) = plt.subplots(1, 3, figsize=(11, 3.6), width_ratios=(1, 1, 1.25), layout="constrained")
 for axes, group, title in ((naive, 1, "row by row"), (grouped, 8, "groups of 8 rows")):
-    wave = [tile(program, group) for program in range(WAVE)]
+    wave = ordered(group)[:WAVE]
     numbers = [[float("nan")] * SIDE for _ in range(SIDE)]
     for program, (row, column) in enumerate(wave):
         numbers[row][column] = program

@@ -98,7 +98,8 @@ def fill_kernel(x_ptr, n, MASKED: tl.constexpr, BLOCK: tl.constexpr):
         tl.store(x_ptr + offsets, 1)
 
 
-memory = torch.full((32,), 7, dtype=torch.int32, device=DEVICE)  # of both: no other is hurt
+whole = triton.cdiv(N, BLOCK) * BLOCK
+memory = torch.full((whole + 8,), 7, dtype=torch.int32, device=DEVICE)  # so that no one else is hurt
 x, neighbour = memory[:N], memory[N:]
 x.zero_()
 fill_kernel[(triton.cdiv(N, BLOCK),)](x, N, MASKED=MASKED, BLOCK=BLOCK)

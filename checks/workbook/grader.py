@@ -252,6 +252,8 @@ class Grading:
             verdict = Verdict("fail", f"there is no file {self.file.name}: `make reset EX={self.part.id}` lays it")
         else:
             verdict = grade(*arguments)
+            theirs = [worker for mode, worker in self.workers.items() if mode != "clean"]
+            verdict.printed += "".join(worker.printed() for worker in theirs)
         verdict.seconds = time.perf_counter() - start
         return verdict
 

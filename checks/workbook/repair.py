@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 import torch
 import triton.language as tl
+from triton import knobs
 from triton._C.libtriton import ir
 from triton.runtime import interpreter
 from triton.runtime.autotuner import Autotuner
@@ -239,12 +240,14 @@ def share_arguments() -> None:
 def let_device_assert_fire() -> None:
     """Without it tl.device_assert does nothing: it only fires in debug mode.
 
-    Debug mode would also check every integer operation for overflow, at twice the time; a GPU wraps around.
+    Debug mode would also check every integer operation for overflow, at twice the time, where a GPU wraps around: it
+    does with TRITON_DEBUG=1, as on a GPU.
     """
-    options = dataclasses.replace(interpreter_builder.options, debug=True, sanitize_overflow=False)
+    options = dataclasses.replace(interpreter_builder.options, debug=True, sanitize_overflow=knobs.runtime.debug)
     interpreter_builder.options = options
 
 
 def tune_without_a_driver() -> None:
     """Without it triton.autotune wants a GPU's clock. With all times equal the first configuration wins."""
     Autotuner._bench = lambda self, *args, config, **meta: [0.0, 0.0, 0.0]
+    knobs.autotuning.print = False  # nothing was measured

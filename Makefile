@@ -12,6 +12,8 @@ else
   READY := $(VENV)/.ready
 endif
 WORKBOOK := @$(RUN) -m workbook
+# only where it is said to make: many a shell has a DEBUG of its own
+TOLD = $(if $(filter command,$(origin DEBUG)),--debug '$(DEBUG)')
 ASKED = $(EX) $(if $(TREE),--tree '$(TREE)') $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: help check next watch progress hint reset solution inspect bench profile lab doctor grade student new stubs test figures
@@ -24,11 +26,11 @@ help:                  ## this list
 	@echo '  EX=2.1b a part (2.1 an exercise, 2 a stage)   TREE=solutions another folder'
 	@echo '  SEED=7 the same inputs again                  ARGS=-v more options   VENV= the python3 that is there'
 
-check: $(READY)        ## grade your stages/; EX=2.1b one part
-	$(WORKBOOK) check $(ASKED)
+check: $(READY)        ## grade your stages/; EX=2.1b one part; DEBUG=ir (autotune, assert) what Triton tells of it
+	$(WORKBOOK) check $(ASKED) $(TOLD)
 
 check-stage-%: $(READY) ## grade one stage, 1 to 5
-	$(WORKBOOK) check --stage $* $(ASKED)
+	$(WORKBOOK) check --stage $* $(ASKED) $(TOLD)
 
 next: $(READY)         ## what to do next
 	$(WORKBOOK) next

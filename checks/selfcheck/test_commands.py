@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from typer.testing import CliRunner
-from workbook import catalog, cli, doctor, ladder, new, progress, report, stub
+from workbook import catalog, cli, debug, doctor, ladder, new, progress, report, stub, warm
 
 PART = catalog.select("1.1a")[0]
 SOLUTION = PART.file(catalog.SOLUTIONS).read_text()
@@ -386,3 +386,64 @@ def test_the_makefile_lists_its_targets_without_an_environment(tmp_path):
     assert told.returncode == 0
     for target in ("check", "check-stage-N", "next", "watch", "hint", "inspect", "profile", "doctor", "test"):
         assert re.search(rf"^  make {target} +\w", told.stdout, re.M)
+
+
+@pytest.fixture
+def switches(monkeypatch):
+    """None is on, before and after."""
+    monkeypatch.setattr(warm, "switches", {})
+    warm.stop()
+    yield
+    warm.stop()
+
+
+def test_debug_ir_writes_the_code_before_each_pass(tree, switches):
+    put(tree, SOLUTION + PRINTS)
+    status, told = run("check", "1.1a", "--debug", "ir")
+    folder = progress.folder() / "debug/1.1a"
+    files = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.*"))]
+    assert status == 0 and "IR Dump" not in told
+    assert f"DEBUG=ir, the code before each pass of the compiler, up to LLVM's: {len(files)} files in {folder}" in told
+    for arch in (80, 86, 90):
+        assert f"compiles_sm_{arch}/001-Inliner.mlir" in files
+        before_coalescing = [file.read_text() for file in folder.glob(f"compiles_sm_{arch}/*-TritonGPUCoalesce.mlir")]
+        assert before_coalescing and all(f'"cuda:{arch}"' in text for text in before_coalescing)
+    assert (folder / "correct_n=1025.txt").read_text() == "from my own code\n"
+
+
+def test_debug_is_kept_apart_from_progress_and_from_a_shell(tree, switches, monkeypatch):
+    monkeypatch.setenv("TRITON_DEBUG", "1")
+    monkeypatch.setenv("MLIR_ENABLE_DUMP", "1")
+    put(tree, SOLUTION)
+    assert run("check", "1.1a", "--debug", "autotune")[1].count("nothing was told") == 1
+    assert progress.standing(PART, progress.load()) == "new"
+    warm.stop()
+    warm.switches.clear()
+    run("check", "1.1a", "--json", str(tree / "out.json"))
+    assert progress.standing(PART, progress.load()) == "pass" and not (progress.folder() / "debug/1.1a").exists()
+
+
+def test_debug_assert_stops_at_an_int32_that_overflows(tree, switches):
+    put(
+        tree,
+        SOLUTION.replace("mask = offsets < n\n", "mask = (offsets < n) & (tl.arange(0, BLOCK) * 2**30 % 2 == 0)\n"),
+    )
+    assert run("check", "1.1a")[0] == 0
+    warm.stop()
+    status, told = run("check", "1.1a", "--debug", "assert")
+    assert status == 1 and "AssertionError: int32 overflow detected for operation mul" in told
+    assert re.search(r"a_add\.py:\d+: mask = \(offsets < n\) & ", told)
+
+
+def test_an_unknown_switch_is_one_line_that_lists_the_known(tree, switches):
+    status, told = run("check", "1.1a", "--debug", "irr")
+    assert status == 2 and told.startswith("there is no DEBUG=irr; there is ir: ") and told.count("\n") == 1
+    assert all(name in told for name in debug.SWITCHES) and not warm.switches
+
+
+@pytest.mark.parametrize("words, passed", [("DEBUG=ir", True), ("", False)])
+def test_make_hears_of_debug_where_it_is_said_and_not_from_a_shell(words, passed):
+    env = {**os.environ, "DEBUG": "1"}
+    command = ["make", "-n", "-C", str(catalog.ROOT), "VENV=", "check", "EX=1.1a", *words.split()]
+    told = subprocess.run(command, capture_output=True, text=True, env=env).stdout
+    assert ("--debug 'ir'" in told) == passed and ("--debug" in told) == passed

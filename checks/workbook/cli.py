@@ -28,6 +28,7 @@ def check(
     seed: Annotated[int | None, typer.Option(help="the inputs of an earlier run again")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="what is not graded here counts as failed")] = False,
     verbose: Annotated[bool, typer.Option("-v", help="also what passes: resources, figures, times")] = False,
+    debug: Annotated[str, typer.Option(help="ir, autotune or assert: what Triton tells; not kept as progress")] = "",
 ):
     """Grade parts: correct, compiles, moves, fast."""
     if id and stage:
@@ -40,10 +41,13 @@ def check(
         except OSError as error:
             stop(f"{json_file} cannot be written: {error.strerror}")
     from . import warm
+    from .debug import switch_on
 
+    if debug:
+        switch_on(debug)
     warm.warm_up("interpret", "compile")  # while torch is imported here
     seed = secrets.randbelow(10**6) if seed is None else seed
-    outcomes = [grade(part, tree, seed, peers, verbose, len(chosen) == 1) for part in chosen]
+    outcomes = [grade(part, tree, seed, peers, verbose, len(chosen) == 1, debug) for part in chosen]
     report.summary(outcomes, tree)
     if json_file:
         json_file.write_text(json.dumps(report.as_json(outcomes, tree, seed), indent=1) + "\n")
@@ -52,15 +56,21 @@ def check(
         raise typer.Exit(1)
 
 
-def grade(part: Part, tree: Path, seed: int, peers: bool = False, verbose: bool = False, alone: bool = True):
-    """Climbs one part, shows its outcome, and keeps it where the tree is the learner's."""
+def grade(
+    part: Part, tree: Path, seed: int, peers: bool = False, verbose: bool = False, alone: bool = True, debug: str = ""
+):
+    """Climbs one part, shows its outcome, and keeps it where the tree is the learner's; with `debug`, what was told."""
+    from .debug import keep
     from .ladder import climb
 
     before = progress.digest(part.file(tree))
     with report.console.status(f"{part.id} {part.title}") as status:
         outcome = climb(part, tree, seed, peers, lambda c: status.update(f"{part.id} {part.title}: {c.name}"))
+    kept = keep(outcome, debug) if debug else ""
     report.show(outcome, tree, verbose, alone)
-    if tree == catalog.STAGES:
+    if kept:
+        say(kept, indent=6)
+    elif tree == catalog.STAGES:
         progress.record(outcome, before)
     return outcome
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import benchmark, buffers, ceilings, devices, doctor, moves, own, targets, timing, tuning
+from . import benchmark, buffers, ceilings, devices, doctor, moves, own, targets, timing, tuning, warm
 from .call import Call, count, nonsense
 from .catalog import Part
 from .exercise import Case, Moves
@@ -251,6 +251,9 @@ class Grading:
             verdict = Verdict("fail", f"there is no file {self.file.name}: `make reset EX={self.part.id}` lays it")
         else:
             verdict = grade(*arguments)
+            if warm.switches:  # what Triton tells counts wherever it was told, in a compilation too
+                theirs = [worker for mode, worker in self.workers.items() if mode != "clean"]
+                verdict.printed += "".join(worker.printed() for worker in theirs)
         verdict.seconds = time.perf_counter() - start
         return verdict
 

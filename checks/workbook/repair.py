@@ -11,9 +11,9 @@ import warnings
 import numpy as np
 import torch
 import triton.language as tl
+from triton import knobs
 from triton._C.libtriton import ir
 from triton.runtime import interpreter
-from triton.runtime.autotuner import Autotuner
 from triton.runtime.interpreter import (
     InterpreterBuilder,
     TensorHandle,
@@ -21,14 +21,13 @@ from triton.runtime.interpreter import (
     interpreter_semantic,
 )
 
-from . import libdevice
+from . import launching, libdevice
 
 # The floats that numpy lacks, by Triton's name.
 FOREIGN = {"bf16": torch.bfloat16, "fp8e4nv": torch.float8_e4m3fn, "fp8e5": torch.float8_e5m2}
 NATIVE = {"fp16", "fp32", "fp64"}
 INTEGER = {1: torch.int8, 2: torch.int16}
 
-WARPS = (1, 2, 4, 8, 16, 32)
 BINARY = "add sub mul truediv floordiv mod pow and or xor lshift rshift lt le gt ge eq ne".split()  # noqa: SIM905
 
 
@@ -42,13 +41,10 @@ def install() -> None:
     multiply_and_add_rounding_once()
     ignore_nan_in_minimum_and_maximum()
     index_with_a_tensor()
-    pass_booleans()
     let_constants_meet_blocks()
     leave_masked_lanes_undefined()
-    refuse_impossible_launches()
-    share_arguments()
     let_device_assert_fire()
-    tune_without_a_driver()
+    launching.install()
     libdevice.install()
     np.seterr(all="ignore")  # a GPU says nothing of a division by zero, least of all in a masked-off lane
     warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)  # nor of lanes that hold nothing else
@@ -226,18 +222,6 @@ def index_with_a_tensor() -> None:
     interpreter._patch_lang_tensor = patch
 
 
-def pass_booleans() -> None:
-    """Without it (before 3.9) a launch with True or False among its arguments fails."""
-    plain = interpreter._implicit_cvt
-
-    def convert(argument):
-        if isinstance(argument, bool):
-            return tl.tensor(TensorHandle(np.array([argument]), tl.int1), tl.int1)
-        return plain(argument)
-
-    interpreter._implicit_cvt = convert
-
-
 def let_constants_meet_blocks() -> None:
     """Without it what comes of a global tl.constexpr and a block, in this order, is a constant that holds a block."""
 
@@ -268,33 +252,11 @@ def leave_masked_lanes_undefined() -> None:
     InterpreterBuilder.create_masked_load = load
 
 
-def refuse_impossible_launches() -> None:
-    """Without it any number of warps will do."""
-    plain = interpreter.GridExecutor.__call__
-
-    def launch(executor, *args, **kwargs):
-        if (warps := kwargs.get("num_warps", 4)) not in WARPS:
-            raise ValueError(f"num_warps is {warps}, it has to be one of {', '.join(map(str, WARPS))}")
-        return plain(executor, *args, **kwargs)
-
-    interpreter.GridExecutor.__call__ = launch
-
-
-def share_arguments() -> None:
-    """Without it a launch ends by copying each storage, here the whole shared arena, onto itself."""
-    interpreter.GridExecutor._init_args_hst = lambda self, args, kwargs: (args, kwargs)
-    interpreter.GridExecutor._restore_args_dev = lambda self, args, host_args, kwargs, host_kwargs: None
-
-
 def let_device_assert_fire() -> None:
     """Without it tl.device_assert does nothing: it only fires in debug mode.
 
-    Debug mode would also check every integer operation for overflow, at twice the time; a GPU wraps around.
+    Debug mode would also check every integer operation for overflow, at twice the time, where a GPU wraps around: it
+    does with TRITON_DEBUG=1, as on a GPU.
     """
-    options = dataclasses.replace(interpreter_builder.options, debug=True, sanitize_overflow=False)
+    options = dataclasses.replace(interpreter_builder.options, debug=True, sanitize_overflow=knobs.runtime.debug)
     interpreter_builder.options = options
-
-
-def tune_without_a_driver() -> None:
-    """Without it triton.autotune wants a GPU's clock. With all times equal the first configuration wins."""
-    Autotuner._bench = lambda self, *args, config, **meta: [0.0, 0.0, 0.0]

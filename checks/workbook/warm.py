@@ -25,6 +25,8 @@ LAST_WORD = 2.0  # seconds in which a process that has hung up ends as well
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # of the environment; whatever else is set there can neither help nor harm a submission
 KEEP = "PATH HOME USER LANG LC_ALL TMPDIR LD_LIBRARY_PATH CC CUDA_HOME CUDA_VISIBLE_DEVICES".split()  # noqa: SIM905
+PRINTED = 20_000  # bytes kept of what a submission writes between two looks; all of it where Triton was asked to tell
+switches: dict[str, str] = {}  # of Triton, for workers to come, in a learner's own check only: see debug.py
 _server: tuple[socket.socket, subprocess.Popen] | None = None
 
 
@@ -51,10 +53,16 @@ def _start() -> tuple[socket.socket, subprocess.Popen]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
         "TRITON_DEFAULT_FP_FUSION": "1",  # what it is anyway; 3.9 warns where it is not said
+        **switches,
     }
     command = [sys.executable, "-m", "workbook.server", str(theirs.fileno()), tempfile.mkdtemp(prefix="workbook-")]
     process = subprocess.Popen(
-        command, pass_fds=[theirs.fileno()], env=env, stdin=subprocess.DEVNULL, start_new_session=True
+        command,
+        pass_fds=[theirs.fileno()],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if switches else None,  # where Triton would tell of the server's own kernels
+        start_new_session=True,
     )
     theirs.close()
     return ours, process
@@ -111,9 +119,8 @@ class Worker:
 
     def printed(self) -> str:
         """What the submission has written to stdout and stderr since the last call."""
-        text = os.pread(self.log, 20_000, self.read).decode(errors="replace")
-        self.read = os.fstat(self.log).st_size
-        return text
+        start, self.read = self.read, os.fstat(self.log).st_size
+        return os.pread(self.log, self.read - start if switches else PRINTED, start).decode(errors="replace")
 
     def freeze(self) -> int:
         """Stops the submission's process, so that it does nothing behind the grader's back; how many others it has."""

@@ -102,7 +102,7 @@ class Interpreter:
 
         from . import repair, trace
 
-        self.buffers, self.arena, self.heap = buffers, buffers.attach(arena), None
+        self.buffers, self.arena, self.inputs, self.heap = buffers, buffers.attach(arena), [], None
         repair.install()
         self.trace = trace.install(self.allocation_of)
         # a small made-up GPU, so that persistent programs do loop over several tiles
@@ -115,7 +115,7 @@ class Interpreter:
         for offset, size in self.inputs:
             if offset <= address - base < offset + size:
                 return base + offset, base + offset + size
-        return self.heap.allocation_of(address)
+        return self.heap.allocation_of(address) if self.heap else None
 
     def run(self, entry, request):
         """Calls the entry once; says where its results lie, and what the trace saw."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import triton.language as tl
+from triton import knobs
 from triton.runtime import interpreter
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.interpreter import TensorHandle

@@ -50,9 +50,19 @@ def test_patterns(actual, expected, ending):
 
 def test_never_written():
     assert explained(changed(E, slice(2999, None), 77.0), E) == (
-        "1 of 3,000 elements were never written, the first is out[2999]; "
+        "1 of 3,000 elements was never written, the first is out[2999]; "
         "only the tail is wrong, from element 2,999 on: look at the mask and at the grid"
     )
+
+
+def test_bytes_that_agree_by_chance_are_no_gap():
+    expected = torch.arange(1.0, 70_001.0, dtype=torch.float64)
+    before = torch.full((70_000,), 7.0, dtype=torch.bfloat16)
+    wrong = (-expected).bfloat16()
+    wrong[100] = 7.0  # one of 70,000, where one in 65,536 does
+    promise = torch.empty(70_000, dtype=torch.bfloat16, device="meta")
+    found = compare.explain("out", wrong, expected, expected.bfloat16(), promise, before, {})
+    assert found and "never written" not in found.message
 
 
 def test_what_lay_there_may_be_right():

@@ -1,5 +1,6 @@
 """What a learner sees of `make bench`: a refusal, or a progress bar, tables, and plots and the run itself as files."""
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -138,13 +139,14 @@ def _refused(timed, asked: str, why: str) -> str:
     """What would be timed, why it is not, and what helps meanwhile."""
     names = list(dict.fromkeys(f"{part.id} {part.title}" for part, *_ in timed))
     what = names[0] if len(names) == 1 else f"{len(names)} parts"
-    record = next(iter(sorted(catalog.MEASURED.glob("*.json"))), Path("FILE"))
+    ids = {part.id for part, *_ in timed}
+    records = [f for f in sorted(catalog.MEASURED.glob("*.json")) if ids & json.loads(f.read_text())["parts"].keys()]
     return (
         f"make bench times {what} on a GPU, at {sum(len(cases) for *_, cases in timed)} sizes, and plots the rates "
         f"beside the roofline, the target and torch.\n"
         f"Nothing is timed here: {why}.\n"
         f"Meanwhile: make check EX={asked} (moves: bytes and sectors), make inspect EX={asked} (what it compiles to), "
-        f"make bench FROM={shown(record)} (a run on record)."
+        + (f"make bench FROM={shown(records[0])} (a run on record)." if records else "no run of it is on record.")
     )
 
 

@@ -99,10 +99,10 @@ def _far(actual, expected, limit):
 
 def _found(name, actual, expected, wrong, before, detail, first_of=None) -> Disagreement:
     where = wrong if first_of is None else first_of
-    stale = wrong & (False if before is None else same_bytes(actual, before))
+    stale = unwritten(actual, before, wrong)
     if stale.any():
-        # an element that was not written may be right by chance, or by what lay there: only wrong ones count
-        where, detail = stale, f"{int(stale.sum()):,} of {actual.numel():,} elements were never written"
+        count, verb = int(stale.sum()), "was" if stale.sum() == 1 else "were"
+        where, detail = stale, f"{count:,} of {actual.numel():,} elements {verb} never written"
     elif first_of is None and actual.dtype.is_floating_point:
         error = (actual.to(expected.dtype) - expected).abs().nan_to_num(0)
         where = error == torch.where(wrong, error, -1).max()
@@ -118,6 +118,16 @@ def _found(name, actual, expected, wrong, before, detail, first_of=None) -> Disa
     if hint := pattern(actual, expected, stale if stale.any() else wrong):
         sentences.append(hint)
     return Disagreement(name, "; ".join(sentences), index)
+
+
+def unwritten(actual, before, wrong) -> torch.Tensor:
+    """Elements that still hold what lay there before the call; none, where no more of the wrong ones do than may."""
+    same = torch.zeros_like(wrong) if before is None else same_bytes(actual, before)
+    by_chance = int(wrong.sum()) / 2 ** (8 * actual.itemsize)
+    if int((same & wrong).sum()) <= 10 * by_chance:
+        return torch.zeros_like(wrong)
+    # of those, some are right by what lay there; of bytes too many hold it and were written
+    return same if actual.itemsize > 1 else same & wrong
 
 
 def pattern(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -> str:

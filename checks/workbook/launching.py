@@ -48,6 +48,11 @@ def refuse_impossible_launches() -> None:
 
 
 def tune_without_a_driver() -> None:
-    """Without it triton.autotune wants a GPU's clock. With all times equal the first configuration wins."""
-    Autotuner._bench = lambda self, *args, config, **meta: [0.0, 0.0, 0.0]
+    """Without it triton.autotune wants a GPU's clock. Here the sizes of a call choose, one sort of call another."""
+
+    def bench(tuner, *args, config, **meta):
+        sizes = [value for value in tuner.nargs.values() if isinstance(value, int)]
+        return [float((tuner.configs.index(config) - sum(sizes)) % len(tuner.configs))] * 3
+
+    Autotuner._bench = bench
     knobs.autotuning.print = False  # nothing was measured

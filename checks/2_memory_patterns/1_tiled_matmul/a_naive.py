@@ -29,12 +29,6 @@ def necessary(a, b):
     return (a.numel() + b.numel() + a.shape[0] * b.shape[1]) * a.itemsize
 
 
-def tiles_of_64(a, b):
-    """Bytes that tiles of 64 x 64 ask for: all of a for each 64 columns of b, all of b for each 64 rows of a."""
-    (m, k), n = a.shape, b.shape[1]
-    return (m * k * (n // 64) + k * n * (m // 64) + m * n) * a.itemsize
-
-
 def products(a, b):
     return 2 * a.shape[0] * a.shape[1] * b.shape[1]
 
@@ -61,7 +55,8 @@ exercise = Exercise(
         case(m=70, n=90, k=130, a="every_other", b="every_other"), case(m=70, n=90, k=130, a="same_rows"),
         case(m=2**16 + 1, n=16, k=2**15, needs_gb=20, slices=by_rows(2**13)),
     ],
-    moves=Moves(case(m=256, n=256, k=128, b="padded"), bytes=tiles_of_64),
+    # tiles of 64 x 64 ask for 2.5 times what is necessary
+    moves=Moves(case(m=256, n=256, k=128, b="padded"), bytes=necessary, slack=2.5),
     speed=[
         Speed(case(m=4096, n=4096, k=4096), target=0.55, **COSTS),
         Speed(case(m=8192, n=8192, k=8192), target=0.50, **COSTS),

@@ -239,7 +239,7 @@ def test_output_without_a_kernel_is_unreadable(text):
 
 
 def test_what_ncu_is_asked_for_is_what_is_read():
-    (first, *_), (second, *_) = commands = profilers.commands(TOOLS["ncu"], Path("/tmp/x"), ["python", "job"])
+    (first, *_), (second, *_) = commands = profilers.commands(TOOLS["ncu"], Path("kept/x"), ["python", "job"])
     asked = next(word for word in commands[0] if word.startswith("--metrics=")).removeprefix("--metrics=").split(",")
     of_sections = {name for name in BOUND_BY_MEMORY if name.startswith(("launch__", "smsp__average_warps_issue_"))}
     assert first == second and set(BOUND_BY_MEMORY) - of_sections == set(asked) and len(set(asked)) == len(asked)

@@ -14,11 +14,10 @@ from . import benchmark, buffers, ceilings, devices, doctor, moves, own, targets
 from .call import Call, count, nonsense
 from .catalog import Part
 from .exercise import Case, Moves
-from .warm import Worker
+from .warm import NOTHING, Worker
 from .words import TORCH, Verdict, told
 
 DEADLINE = {"import": 20.0, "interpret": 20.0, "simulate": 10.0, "gpu": 60.0, "compile": 90.0}  # seconds
-NOTHING = Path(__file__).with_name("nothing.py")
 OWN = "correct by its own kernels"
 ARCHS = (80, 86, 90)  # A100; RTX 30, with the shared memory of RTX 40 and L4 too; H100
 
@@ -75,7 +74,7 @@ class Grading:
         for salt in (0, 1) if case is self.exercise.cases[0] else (0,):
             for mode in self._modes(case):
                 if verdict.status == "pass":
-                    verdict = self._judge(mode, case, salt=salt)
+                    verdict = self.judge(mode, case, salt=salt)
                     printed = printed or verdict.printed
                     if verdict.status == "fail" and mode == "gpu" and not case.needs_gb:
                         verdict.message = f"right on the CPU, wrong on the GPU: {verdict.message}"
@@ -100,7 +99,7 @@ class Grading:
             with Grading(self.part, Path(tree), self.seed) as without:
                 for mode in cases:
                     for case in cases[mode]:
-                        if without._judge(mode, case).status == "pass":
+                        if without.judge(mode, case).status == "pass":
                             still = f"the result for {case.id} is right even with every kernel emptied"
                             return Verdict("fail", f"{still}: {TORCH}")
         return Verdict("pass")
@@ -152,7 +151,7 @@ class Grading:
 
     def moves(self) -> Verdict:
         """Bytes, sectors, launches and memory of one call on the CPU."""
-        verdict = self._judge("interpret", self.exercise.moves.case, self.exercise.moves)
+        verdict = self.judge("interpret", self.exercise.moves.case, self.exercise.moves)
         if verdict.status == "fail" and "figures" not in verdict.facts:
             verdict.message = f"not measured: {verdict.message}"
         return verdict
@@ -269,7 +268,7 @@ class Grading:
         free = torch.cuda.mem_get_info()[0] / 1e9
         return f"needs {gigabytes:g} GB of free GPU memory, {free:.0f} are free" if free < gigabytes else ""
 
-    def _judge(self, mode, case, wanted: Moves | None = None, salt: int = 0) -> Verdict:
+    def judge(self, mode, case, wanted: Moves | None = None, salt: int = 0) -> Verdict:
         """One call, judged; with `wanted` also by what it moved."""
         if self.exercise.kind == "benchmark":
             return benchmark.judge(self, mode, case, salt)

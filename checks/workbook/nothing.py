@@ -1,4 +1,4 @@
-"""What a worker loads that has no submission: one that compiles again what another has told of."""
+"""What a worker loads that holds no submission: to compile again what another told of, or to do nothing in time."""
 
 
 def nothing(): ...

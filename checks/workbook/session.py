@@ -19,13 +19,16 @@ from dataclasses import dataclass
 import torch
 
 from . import buffers, ceilings, oracle
+from .warm import NOTHING, Worker
 from .words import Verdict
 
 BATCH_MS = 20.0  # time that the calls of one round take together, so that the grader's clock can judge them
 CALLS = (4, 128)  # fewest and most calls of a round
 ROOM = 16e9  # bytes of inputs and results of a round, at most
+DEADLINE = 60.0  # seconds
 GAP_MS = 0.01  # that the GPU idles at most between two calls, outside what events see
-OVERHEAD_MS = 1.2  # that a round takes at most beside its calls: the handshake, and the GPU's turning to the worker
+OVERHEAD_MS = 1.2  # that a round takes beside its calls: the handshake, and the GPU's turning to the worker. Of more
+# than this a submission is not believed alone
 AGREE = 1.05  # times the events' time, and the two clocks still agree
 GLIMPSES, GLIMPSE = 8, 4096  # places of the results that are fetched at "done", bytes of each
 
@@ -84,8 +87,31 @@ class Session:
             if isinstance(result, Verdict):
                 return result
             overheads.append(result[0] - ms)  # not its event, which holds the host's part of a first launch
-        self.overhead = min(OVERHEAD_MS, statistics.median(overheads))
+        self.overhead = statistics.median(overheads)
+        if self.overhead > OVERHEAD_MS:
+            self.overhead = min(self.overhead, max(OVERHEAD_MS, self._handshake(fresh)))
         return None
+
+    def _handshake(self, fresh) -> float:
+        """Milliseconds from "go" to "done" of a process that holds no submission and calls nothing; 0 if it fails."""
+        worker, walls = Worker("gpu", NOTHING, DEADLINE), []
+        try:
+            request = {"entry": "nothing", "size": len(self.arena.tensor), "arena": self.arena.handle}
+            worker.ask("open", DEADLINE, slots=[], **request)
+            for _ in range(5):
+                worker.freeze()
+                self._fill(fresh)
+                ceilings.flush()
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                worker.thaw()
+                if "error" in worker.ask("go", DEADLINE, entry="nothing", calls=0, spin=0):
+                    return 0.0
+                walls.append((time.perf_counter() - start) * 1e3)
+            worker.ask("close", DEADLINE, entry="nothing")
+        finally:
+            worker.close()
+        return statistics.median(walls)
 
     def round(self) -> Round | Verdict | None:
         """A round of calls, all right; None where something else used the GPU meanwhile."""

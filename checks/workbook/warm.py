@@ -22,6 +22,7 @@ ARENA = {"interpret": 64 << 20, "compile": 8 << 20, "simulate": 1, "gpu": 1}  # 
 LIMIT = 200_000  # bytes a message
 SPIN = 0.1  # seconds in which the answer to timed calls is looked for without sleeping
 LAST_WORD = 2.0  # seconds in which a process that has hung up ends as well
+NOTHING = Path(__file__).with_name("nothing.py")  # for a worker that no submission is in
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # of the environment; whatever else is set there can neither help nor harm a submission
 KEEP = "PATH HOME USER LANG LC_ALL TMPDIR LD_LIBRARY_PATH CC CUDA_HOME CUDA_VISIBLE_DEVICES".split()  # noqa: SIM905

@@ -1,12 +1,16 @@
 """Every part: its solution passes, its blanks fail with their TODO, its bugs are caught, its variants pass."""
 
+import itertools
 import re
 
 import pytest
-from workbook import RUNGS, catalog, measure, stub, timing
+import torch
+from workbook import RUNGS, catalog, measure, oracle, stub, timing
+from workbook import exercise as spec
 
 PARTS = {part.id: part for part in catalog.parts()}
 CPU_SECONDS = 3.0
+SMALL = 400  # numbers in the inputs of a case that is differentiated step by step
 EXCEPTION = re.compile(r"(Name|Syntax|Attribute|Indentation|Type)Error|syntax error")
 
 
@@ -69,7 +73,8 @@ def test_stub(part, grade):
 def test_bug(part, bug, grade):
     grading = grade(part, bug.apply(source(part)))
     if bug.rung == "correct":
-        verdict = grading.correct(part.exercise.find(bug.caught))
+        case = part.exercise.find(bug.caught)
+        verdict = grading.refuses(case) if case in part.exercise.refuses else grading.correct(case)
     else:
         passes(grading, RUNGS[: RUNGS.index(bug.rung)])
         if bug.rung == "fast":
@@ -125,6 +130,47 @@ def test_measured(part, measured):
 def judged(measured, speed):
     """The verdict on what was measured, by the target that the spec has now."""
     return timing.status(measured["low"], measured["high"], speed.target)
+
+
+@pytest.mark.parametrize("part", [pytest.param(p, id=p.id) for p in PARTS.values()])
+def test_gradients(part, monkeypatch):
+    """What the oracle of a backward says by autograd is what small steps say."""
+    exercise, asked, compared = part.exercise, [], 0
+    for case in cpu_cases(part) if exercise.kind == "kernel" else ():
+        torch.manual_seed(0)
+        inputs, reference = exercise.of(case).inputs(**case.values), exercise.of(case).reference
+        tensors = oracle.copies([a for a in inputs if isinstance(a, torch.Tensor)], dtype=torch.float64)
+        if sum(t.numel() for t in tensors) > SMALL or not all(t.isfinite().all() for t in tensors):
+            continue
+        asked.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(spec, "differentiate", lambda *what: asked.append(what) or by_steps(*what))
+            stepped = oracle.several(reference(*oracle.copies(inputs, dtype=torch.float64)))
+        if asked:
+            exact = oracle.several(reference(*oracle.copies(inputs, dtype=torch.float64)))
+            torch.testing.assert_close(stepped, exact, rtol=1e-5, atol=1e-7)
+            compared += 1
+    text = (catalog.CHECKS / part.path).read_text()
+    assert compared or "gradients(" not in text, f"no case is small enough: at most {SMALL} numbers in its inputs"
+
+
+def by_steps(function, leaves, upstream, step=1e-5):
+    """As exercise.differentiate, by central differences, one number after the other."""
+
+    def loss():
+        return sum((out * up).sum() for out, up in zip(oracle.several(function(*leaves)), oracle.several(upstream)))
+
+    with torch.no_grad():
+        found = [torch.zeros_like(leaf) for leaf in leaves]
+        for leaf, gradient in zip(leaves, found):
+            for at in itertools.product(*map(range, leaf.shape)):
+                value = leaf[at].item()
+                leaf[at] = value + step
+                above = loss()
+                leaf[at] = value - step
+                gradient[at] = (above - loss()) / (2 * step)
+                leaf[at] = value
+    return tuple(found)
 
 
 def test_twins():

@@ -7,7 +7,7 @@ import torch
 
 from . import ceilings, devices, moves
 from .catalog import Part
-from .exercise import Case
+from .exercise import Case, Moves
 from .occupancy import Occupancy, occupancy
 from .words import Verdict
 
@@ -78,11 +78,13 @@ class Access:
 class Traced:
     """The call that `moves` grades: what each line accesses, and the complaints and figures of moves.judge.
 
+    Of several such calls the first that moves too much, or else the first.
+
     memory: bytes that may be allocated beyond the results. operations: torch's own, with their bytes. flops: of tl.dot;
     elementwise: all other floating-point operations.
     """
 
-    case: Case
+    wanted: Moves
     dtype: str
     accesses: list[Access]
     complaints: list[str]
@@ -91,6 +93,10 @@ class Traced:
     operations: list[dict]
     flops: int
     elementwise: int
+
+    @property
+    def case(self) -> Case:
+        return self.wanted.case
 
     @property
     def intensity(self) -> float:

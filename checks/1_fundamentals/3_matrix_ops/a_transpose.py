@@ -60,7 +60,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=2**15, dtype=torch.int8, needs_gb=20, slices=strips),
     ],
     # a padded x, so that making it contiguous first is a copy
-    moves=Moves(case(m=256, n=128, layout="padded", dtype=torch.float16), bytes=in_and_out),
+    moves=[Moves(case(m=256, n=128, layout="padded", dtype=torch.float16), bytes=in_and_out)],
     speed=[
         Speed(case(m=16384, n=8192), bytes=in_and_out, target=0.88, peers=peers),
         Speed(case(m=16384, n=8192, dtype=torch.float16), bytes=in_and_out, target=0.79, peers=peers),

@@ -58,7 +58,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=28, slices=by_rows(2**10)),
     ],
     # a padded x, so that making it contiguous first is a copy; each tile reads its pieces of row and column anew
-    moves=Moves(case(m=128, n=512, layout="padded", dtype=torch.bfloat16), bytes=necessary, slack=1.15),
+    moves=[Moves(case(m=128, n=512, layout="padded", dtype=torch.bfloat16), bytes=necessary, slack=1.15)],
     speed=[
         Speed(
             case(m=16384, n=8192, dtype=torch.bfloat16), bytes=necessary,

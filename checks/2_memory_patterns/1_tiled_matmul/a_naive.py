@@ -56,7 +56,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=16, k=2**15, needs_gb=20, slices=by_rows(2**13)),
     ],
     # tiles of 64 x 64 ask for 2.5 times what is necessary
-    moves=Moves(case(m=256, n=256, k=128, b="padded"), bytes=necessary, slack=2.5),
+    moves=[Moves(case(m=256, n=256, k=128, b="padded"), bytes=necessary, slack=2.5)],
     speed=[
         Speed(case(m=4096, n=4096, k=4096), target=0.55, **COSTS),
         Speed(case(m=8192, n=8192, k=8192), target=0.50, **COSTS),

@@ -60,7 +60,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=16, k=2**15, needs_gb=20, slices=by_rows(2**13)),
     ],
     # so wide that a row of tiles is a window; tiles of 64 x 64 ask for half as much again as is necessary
-    moves=Moves(case(m=2048, n=4096, k=16), bytes=necessary, slack=1.5, window=Window(programs=32, reuse=3.0)),
+    moves=[Moves(case(m=2048, n=4096, k=16), bytes=necessary, slack=1.5, window=Window(programs=32, reuse=3.0))],
     speed=[
         Speed(case(m=4096, n=4096, k=4096), target=0.60, naive_fails=False, **COSTS),
         Speed(case(m=8192, n=8192, k=8192), target=0.60, naive_fails=False, **COSTS),

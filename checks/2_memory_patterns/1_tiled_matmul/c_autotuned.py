@@ -65,7 +65,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=16, k=2**15, needs_gb=20, slices=by_rows(2**13)),
     ],
     # tiles of 64 x 64 ask for 2.4 times what is necessary
-    moves=Moves(case(m=512, n=512, k=64), bytes=necessary, slack=2.4),
+    moves=[Moves(case(m=512, n=512, k=64), bytes=necessary, slack=2.4)],
     # rows of a batch that comes and goes: 4096 and 3504 share a choice, 16 has another, and so has another layer
     tuning=Tuning([case(m=m, n=n, k=512) for m, n in ((4096, 1024), (3504, 1024), (16, 1024), (16, 1024), (16, 2048))],
         times=3),

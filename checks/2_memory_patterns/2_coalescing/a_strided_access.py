@@ -57,7 +57,7 @@ exercise = Exercise(
         case(n=2**31 + 33, stride=1024, dtype=torch.int8, needs_gb=24),
     ],
     # a third of what is loaded is of use, and all of what is stored: half
-    moves=Moves(case(n=3 * 2**11, stride=3), bytes=in_and_out, sectors=0.5),
+    moves=[Moves(case(n=3 * 2**11, stride=3), bytes=in_and_out, sectors=0.5)],
     prediction=Prediction(
         function="predicted_share",
         arguments=lambda x, stride: {"stride": stride, "itemsize": x.itemsize},

@@ -70,10 +70,10 @@ exercise = Exercise(
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=40, slices=stripes),
     ],
     # a padded x, so that making it contiguous first is a copy; the partial sums are written and read
-    moves=Moves(
+    moves=[Moves(
         case(m=4096, n=256, layout="padded", dtype=torch.bfloat16), bytes=one_read, slack=1.1, launches=2,
         memory=lambda x: x.numel() * x.itemsize // 16,
-    ),
+    )],
     speed=[
         Speed(
             case(m=16384, n=8192), bytes=one_read, target=0.86,

@@ -104,7 +104,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=28, slices=by_rows(2**11)),
     ],
     # rows that lie apart, so that making them contiguous first is a copy
-    moves=Moves(case(m=8, n=2**12, dtype=torch.bfloat16, stride=2**12 + 64), bytes=in_and_out),
+    moves=[Moves(case(m=8, n=2**12, dtype=torch.bfloat16, stride=2**12 + 64), bytes=in_and_out)],
     speed=[
         Speed(
             case(m=16384, n=8192, dtype=torch.bfloat16), bytes=in_and_out, target=0.88,

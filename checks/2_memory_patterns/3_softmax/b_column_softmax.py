@@ -89,12 +89,12 @@ exercise = Exercise(
         case(m=70, n=9, values="nan"), case(m=70, n=9, values="inf"),
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=28, slices=strips),
     ],
-    moves=Moves(
+    moves=[Moves(
         # rows that lie apart, so that making them contiguous first is a copy
         case(m=2048, n=128, stride=160), bytes=in_and_out,
         # three reads and a write, which is an honest way here, and the chunks' stats; another pass is too much
         slack=2.3, launches=3, memory=lambda x: x.nbytes // 4,
-    ),
+    )],
     speed=[
         Speed(case(m=16384, n=4096), bytes=in_and_out, target=0.35, peers=peers),
         Speed(case(m=16384, n=8192, dtype=torch.bfloat16), bytes=in_and_out, target=0.35, peers=peers),

@@ -77,7 +77,7 @@ exercise = Exercise(
         case(m=2**13 + 1, n=2**18, dtype=torch.bfloat16, needs_gb=28, slices=by_rows(2**8)),
     ],
     # three passes of x: two reads and a write; the second read, which a cache may serve, is asked for all the same
-    moves=Moves(case(m=2, n=2**16, dtype=torch.bfloat16), bytes=lambda x: 3 * x.nbytes),
+    moves=[Moves(case(m=2, n=2**16, dtype=torch.bfloat16), bytes=lambda x: 3 * x.nbytes)],
     speed=[
         Speed(
             case(m=4096, n=131072, dtype=torch.bfloat16), bytes=in_and_out, target=0.60,

@@ -10,6 +10,14 @@ LAYOUTS = {  # (heads, tokens, head_dim) -> the strides of [batch, heads, tokens
     "one_head": lambda h, s, d: (s * d, 0, d, 1),
     "one_batch": lambda h, s, d: (0, d, h * d, 1),
 }
+WRONG = {  # calls that make no sense
+    "batch": lambda q, k: (q, k[1:]),
+    "heads": lambda q, k: (q, k[:, :1]),
+    "head_dim": lambda q, k: (q, k[..., 1:]),
+    "no batch": lambda q, k: (q[0], k[0]),
+    "dtypes": lambda q, k: (q, k.half()),
+    "fp32": lambda q, k: (q.float(), k.float()),
+}
 # what bugs and variants change
 HEADS = """    batch = (tl.program_id(0) // strips // heads).to(tl.int64)
     head = (tl.program_id(0) // strips % heads).to(tl.int64)
@@ -33,11 +41,13 @@ def tensor(b, h, s, d, layout, dtype, scale=1.0):
     return normal(elements, dtype=dtype, scale=scale).as_strided((b, h, s, d), strides)
 
 
-def inputs(b, h, q, k, d, dtype=torch.bfloat16, q_is="tokens", k_is="tokens", std=1.0, one=None):
-    """q_is, k_is: where they lie. one: the value of one element of q."""
+def inputs(b, h, q, k, d, dtype=torch.bfloat16, q_is="tokens", k_is="tokens", std=1.0, one=None, wrong=None):
+    """q_is, k_is: where they lie. one: the value of one element of q. wrong: what does not fit."""
     queries, keys = tensor(b, h, q, d, q_is, dtype, std), tensor(b, h, k, d, k_is, dtype, std)
     if one is not None:
         queries[0, -1, -2, 0] = one
+    if wrong:
+        queries, keys = WRONG[wrong](queries, keys)
     return queries, keys, max(1, d) ** -0.5
 
 
@@ -89,10 +99,11 @@ exercise = Exercise(
     reference=scaled,
     provisional=True,
     cases=[
+        case(b=2, h=1, q=70, k=70, d=256),  # first, so that it is compiled: the widest tiles have to fit
         case(b=2, h=3, q=130, k=70, d=64), case(b=1, h=1, q=1, k=1, d=1), case(b=1, h=2, q=128, k=64, d=16),
         case(b=1, h=2, q=127, k=63, d=33), case(b=1, h=2, q=129, k=65, d=31), case(b=3, h=1, q=67, k=131, d=61),
         case(b=1, h=2, q=1, k=300, d=128), case(b=1, h=2, q=300, k=1, d=80), case(b=1, h=1, q=65, k=33, d=129),
-        case(b=2, h=1, q=70, k=70, d=256), case(b=1, h=3, q=257, k=200, d=96, dtype=torch.float16),
+        case(b=1, h=3, q=257, k=200, d=96, dtype=torch.float16),
         case(b=0, h=2, q=5, k=5, d=16), case(b=2, h=0, q=5, k=5, d=16), case(b=1, h=2, q=0, k=5, d=16),
         case(b=1, h=2, q=5, k=0, d=16), case(b=1, h=2, q=5, k=7, d=0),
         case(b=2, h=3, q=70, k=130, d=32, q_is="heads", k_is="heads"),
@@ -101,14 +112,19 @@ exercise = Exercise(
         case(b=2, h=3, q=70, k=130, d=24, q_is="turned", k_is="every_other"),
         case(b=2, h=3, q=70, k=130, d=32, k_is="one_head"),
         case(b=2, h=3, q=70, k=130, d=32, q_is="one_batch", k_is="one_batch"),
-        # sums of 10**5 and more, past what fp16 holds, until they are scaled
-        case(b=1, h=2, q=64, k=64, d=64, dtype=torch.float16, std=120.0),
+        # sums of 10**5, past what fp16 holds, until they are scaled
+        case(b=1, h=2, q=64, k=64, d=64, dtype=torch.float16, std=80.0),
         case(b=1, h=2, q=70, k=70, d=40, one=torch.nan),
         case(b=1, h=2, q=70, k=70, d=40, one=torch.inf),
         case(b=1, h=1, q=2**16 + 1, k=2**15, d=16, needs_gb=20, slices=strips),
     ],
+    refuses=[
+        case(b=2, h=2, q=8, k=8, d=257), *[case(b=2, h=2, q=8, k=8, d=16, wrong=wrong) for wrong in WRONG],
+    ],
     # tiles of 128 x 64, each with its own queries, ask for 1.8 times what is necessary
-    moves=Moves(case(b=1, h=4, q=512, k=256, d=64), bytes=necessary, slack=1.9, window=Window(programs=4, reuse=1.5)),
+    moves=[
+        Moves(case(b=1, h=4, q=512, k=256, d=64), bytes=necessary, slack=1.9, window=Window(programs=4, reuse=1.5)),
+    ],
     speed=[
         Speed(case(b=4, h=32, q=2048, k=2048, d=128), target=0.82, **COSTS),
         # where cuBLAS needs no copy
@@ -122,13 +138,14 @@ exercise = Exercise(
             ("keys), dtype=q.dtype", "keys), dtype=torch.float32"),
             ("    return out\n", "    return (out * scale).to(q.dtype)\n"), rung="moves"),
         Bug("from head to head: neighbours share no keys", (HEADS, FROM_HEAD_TO_HEAD), rung="moves"),
+        Bug("tiles for 128, at any width", (TILES, "(128, 64)"), rung="compiles"),
         Bug("strips of 16 queries", (TILES, "(16, 64)"), rung="moves"),
         Bug("loads q for every tile of keys",
             ("    for start in range(0, keys, TILE_K):\n", "    for start in range(0, keys, TILE_K):\n"
              "        q = tl.load(q_ptrs, mask=(rows < queries)[:, None] & (inner < head_dim)[None, :], other=0.0)\n"),
             (TILES, "(64, 32)"), rung="moves"),
         Bug("scales what was rounded", ("tl.dot(q, k) * scale", "tl.dot(q, k).to(q.dtype) * scale"),
-            caught="b=1,h=2,q=64,k=64,d=64,fp16,std=120.0"),
+            caught="b=1,h=2,q=64,k=64,d=64,fp16,std=80.0"),
         Bug("forgets the scale", ("tl.dot(q, k) * scale", "tl.dot(q, k)"), caught="b=2,h=3,q=130,k=70,d=64"),
         Bug("takes batches for more heads", ("batch * stride_qb + head * stride_qh",
             "(batch * heads + head) * stride_qh"), caught="b=2,h=3,q=130,k=70,d=64"),
@@ -151,6 +168,7 @@ exercise = Exercise(
             caught="b=2,h=3,q=130,k=70,d=64"),
         Bug("blocks of 128, however wide the heads", ("max(16, triton.next_power_of_2(head_dim))", "128"),
             caught="b=2,h=1,q=70,k=70,d=256"),
+        Bug("takes any width", ("head_dim > 256", "head_dim > 1024"), caught="b=2,h=2,q=8,k=8,d=257"),
     ],
     variants=[
         Variant("small tiles", (TILES, "(64, 32)")),

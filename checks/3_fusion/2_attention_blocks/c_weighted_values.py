@@ -11,6 +11,14 @@ LAYOUTS = {  # (heads, rows, columns) -> the strides of [batch, heads, rows, col
     "one_head": lambda h, s, d: (s * d, 0, d, 1),
     "one_batch": lambda h, s, d: (0, d, h * d, 1),
 }
+WRONG = {  # calls that make no sense
+    "batch": lambda p, v: (p, v[1:]),
+    "heads": lambda p, v: (p, v[:, :1]),
+    "keys": lambda p, v: (p, v[:, :, 1:]),
+    "no batch": lambda p, v: (p[0], v[0]),
+    "dtypes": lambda p, v: (p, v.half()),
+    "fp32": lambda p, v: (p.float(), v.float()),
+}
 # what bugs and variants change
 HEADS = """    batch = (tl.program_id(0) // strips // heads).to(tl.int64)
     head = (tl.program_id(0) // strips % heads).to(tl.int64)
@@ -44,12 +52,14 @@ def tensor(b, h, s, d, layout, dtype, std=1.0, mean=0.0):
     return normal(elements, dtype=dtype, scale=std, mean=mean).as_strided((b, h, s, d), strides)
 
 
-def inputs(b, h, q, k, d, dtype=torch.bfloat16, p_is="heads", v_is="tokens", mean=0.0, one=None):
-    """p_is, v_is: where they lie. mean: of the values. one: the value of one element of v."""
+def inputs(b, h, q, k, d, dtype=torch.bfloat16, p_is="heads", v_is="tokens", mean=0.0, one=None, wrong=None):
+    """p_is, v_is: where they lie. mean: of the values. one: the value of one element of v. wrong: what does not fit."""
     share = 1 / max(1, k)  # of a key, where all weights of a query add up to 1
     weights, values = tensor(b, h, q, k, p_is, dtype, 0.5 * share, share), tensor(b, h, k, d, v_is, dtype, 1.0, mean)
     if one is not None:
         values[0, -1, -2, 0] = one
+    if wrong:
+        weights, values = WRONG[wrong](weights, values)
     return weights, values
 
 
@@ -92,10 +102,11 @@ exercise = Exercise(
     reference=weigh,
     provisional=True,
     cases=[
+        case(b=2, h=1, q=70, k=70, d=256),  # first, so that it is compiled: the widest tiles have to fit
         case(b=2, h=3, q=130, k=70, d=64), case(b=1, h=1, q=1, k=1, d=1), case(b=1, h=2, q=128, k=64, d=16),
         case(b=1, h=2, q=127, k=63, d=33), case(b=1, h=2, q=129, k=65, d=31), case(b=3, h=1, q=67, k=131, d=61),
         case(b=1, h=2, q=1, k=300, d=128), case(b=1, h=2, q=300, k=1, d=80), case(b=1, h=1, q=65, k=33, d=129),
-        case(b=2, h=1, q=70, k=70, d=256), case(b=1, h=3, q=257, k=200, d=96, dtype=torch.float16),
+        case(b=1, h=3, q=257, k=200, d=96, dtype=torch.float16),
         case(b=0, h=2, q=5, k=5, d=16), case(b=2, h=0, q=5, k=5, d=16), case(b=1, h=2, q=0, k=5, d=16),
         case(b=1, h=2, q=5, k=0, d=16), case(b=1, h=2, q=5, k=7, d=0),
         case(b=2, h=3, q=70, k=130, d=32, v_is="heads"),
@@ -109,8 +120,13 @@ exercise = Exercise(
         case(b=1, h=2, q=70, k=70, d=40, one=torch.nan), case(b=1, h=2, q=70, k=70, d=40, one=torch.inf),
         case(b=1, h=1, q=2**16 + 1, k=2**15, d=16, needs_gb=20, slices=strips),
     ],
+    refuses=[
+        case(b=2, h=2, q=8, k=8, d=257), *[case(b=2, h=2, q=8, k=8, d=16, wrong=wrong) for wrong in WRONG],
+    ],
     # strips of 64 queries ask for 1.6 times what is necessary
-    moves=Moves(case(b=1, h=4, q=512, k=256, d=64), bytes=necessary, slack=1.75, window=Window(programs=4, reuse=1.2)),
+    moves=[
+        Moves(case(b=1, h=4, q=512, k=256, d=64), bytes=necessary, slack=1.75, window=Window(programs=4, reuse=1.2)),
+    ],
     speed=[
         Speed(case(b=4, h=32, q=2048, k=2048, d=128), target=0.82, **COSTS),
         # where cuBLAS needs no copy of the values
@@ -152,6 +168,7 @@ exercise = Exercise(
             caught="b=2,h=3,q=130,k=70,d=64"),
         Bug("blocks of 128, however wide the heads", ("max(16, triton.next_power_of_2(head_dim))", "128"),
             caught="b=2,h=1,q=70,k=70,d=256"),
+        Bug("takes any width", ("head_dim > 256", "head_dim > 1024"), caught="b=2,h=2,q=8,k=8,d=257"),
     ],
     variants=[
         Variant("small tiles", (TILES, "(64, 32)")),

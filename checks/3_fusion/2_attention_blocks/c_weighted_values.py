@@ -135,7 +135,8 @@ exercise = Exercise(
     bugs=[
         Bug("p in fp32, in memory", (ALLOCATED, ALLOCATED + "    p = p.float()\n"),
             ("tl.dot(p, v, acc)", "tl.dot(p.to(v.dtype), v, acc)"), rung="moves"),
-        Bug("half a head a program: p is read twice", (HEADS, HALF_A_HEAD), (GRID, GRID + " * triton.cdiv(head_dim, BLOCK_D)"),
+        Bug("half a head a program: p is read twice", (HEADS, HALF_A_HEAD),
+            (GRID, GRID + " * triton.cdiv(head_dim, BLOCK_D)"),
             ("max(16, triton.next_power_of_2(head_dim))", "max(16, triton.next_power_of_2(head_dim) // 2)"),
             rung="moves"),
         Bug("torch lays the heads side by side", (ALLOCATED, ALLOCATED.replace("queries, heads", "heads, queries")),

@@ -36,9 +36,7 @@ STORE_MASK = "mask=(rows < queries)[:, None] & (columns < keys - start)[None, :]
 
 
 def tensor(b, h, s, d, layout, dtype, scale=1.0):
-    strides = LAYOUTS[layout](h, s, d)
-    elements = 1 + sum((n - 1) * stride for n, stride in zip((b, h, s, d), strides)) if b and h and s and d else 0
-    return normal(elements, dtype=dtype, scale=scale).as_strided((b, h, s, d), strides)
+    return normal(b, h, s, d, dtype=dtype, scale=scale, strides=LAYOUTS[layout](h, s, d))
 
 
 def inputs(b, h, q, k, d, dtype=torch.bfloat16, q_is="tokens", k_is="tokens", std=1.0, one=None, wrong=None):

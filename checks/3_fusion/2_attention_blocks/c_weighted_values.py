@@ -47,9 +47,7 @@ OUT_MASK = "mask=(rows < queries)[:, None] & (columns < head_dim)[None, :]"
 
 
 def tensor(b, h, s, d, layout, dtype, std=1.0, mean=0.0):
-    strides = LAYOUTS[layout](h, s, d)
-    elements = 1 + sum((n - 1) * stride for n, stride in zip((b, h, s, d), strides)) if b and h and s and d else 0
-    return normal(elements, dtype=dtype, scale=std, mean=mean).as_strided((b, h, s, d), strides)
+    return normal(b, h, s, d, dtype=dtype, scale=std, mean=mean, strides=LAYOUTS[layout](h, s, d))
 
 
 def inputs(b, h, q, k, d, dtype=torch.bfloat16, p_is="heads", v_is="tokens", mean=0.0, one=None, wrong=None):

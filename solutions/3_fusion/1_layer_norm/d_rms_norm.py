@@ -110,7 +110,8 @@ def rms_norm_forward(x, residual, w, eps):
     """RMSNorm of a sum: s = x + residual, rstd = 1 / sqrt(mean of s**2 in a row + eps), y = s * rstd * w.
 
     x: [m, n], fp32, fp16 or bf16, n from 1 to 16384; rows may lie apart, or be the same. residual: the same, or None,
-    which makes s x itself. w: [n], contiguous. eps: a number. Works in fp32: y is that of the sum before it is rounded.
+    which makes s x itself. w: [n], contiguous. eps: a number. Works in fp32; what is normalised may be s before it is
+    rounded to x's dtype, or after.
     Returns y and s, [m, n], contiguous, x's dtype (s is the tensor x where there is no residual), and rstd, [m], fp32.
     Raises ValueError where shapes and widths do not fit, and where the elements of a row are not adjacent.
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, arXiv:1910.07467 (2019).
@@ -137,7 +138,7 @@ def rms_norm_backward(dy, ds, s, w, rstd):
     dy: [m, n], any strides (0 too, as an expanded gradient has). ds: the same, or None where the sum was used no
     further. s, w, rstd: as the forward took and returned them; rows of s may lie apart. Works in fp32.
     Returns dx, [m, n], contiguous, s's dtype, which is the gradient of x and of the residual alike, and dw, [n], w's
-    dtype; the same bits every time on one GPU. Raises ValueError as the forward does; dy and ds may lie as they like.
+    dtype; the same bits every time on one GPU. Raises ValueError as the forward does.
     """
     check(w, {"s": s}, {"dy": dy, "ds": ds})
     # TODO: allocate dx, dw and partial, launch both kernels, return dx and dw. With m = 0, dw is 0.

@@ -1,4 +1,4 @@
-"""RMSNorm, forward and backward, with the residual add.
+"""RMSNorm with the residual add.
 
 The sum that the next block needs is formed where it is normalised, and its gradient is added where the other one
 arises: neither addition has a pass over memory of its own.

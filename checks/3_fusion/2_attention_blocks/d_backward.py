@@ -81,12 +81,38 @@ def necessary(dout, q, k, v, p, out, scale, causal):
 
 def two_passes(dout, q, k, v, p, out, scale, causal):
     """The weights twice, and delta, written and read."""
-    return necessary(dout, q, k, v, p, out, scale, causal) + seen(p, causal) * p.itemsize + 8 * q[..., 0].numel()
+    return necessary(dout, q, k, v, p, out, scale, causal) + seen(p, causal) * p.itemsize + 2 * deltas(dout, q, k, v, p, out, scale, causal)
+
+
+def deltas(dout, q, k, v, p, out, scale, causal):
+    return 4 * q[..., 0].numel()
 
 
 def products(dout, q, k, v, p, out, scale, causal):
     return 4 * 2 * seen(p, causal) * q.shape[3]  # dv, dp, dq, dk
 
+
+# what bugs and variants change
+DELTA = "    delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), 1)\n"
+LAST = "tl.minimum(keys, first + TILE_Q + keys - queries) if CAUSAL else keys"
+FIRST = "tl.maximum(0, first - (keys - queries)) // TILE_Q * TILE_Q if CAUSAL else 0"
+DS_OF_QUERIES = "p.to(tl.float32) * (tl.dot(dout, tl.trans(v)) - delta[:, None])"
+DS_OF_KEYS = "p.to(tl.float32) * (tl.dot(v, tl.trans(dout)) - delta[None, :])"
+TURNED_P = "rows[None, :] * keys + columns[:, None]"
+TURNED_MASK = "(columns < keys - first)[:, None] & (rows < queries - start)[None, :]"
+STRIDES_Q = "dout.stride(), k.stride(), v.stride(), out.stride(), *sizes"
+STRIDES_K = "dout.stride(), q.stride(), v.stride(), *sizes"
+TILE = "TILE, BLOCK_D = 64,"
+RETURN = "    return dq, dk, dv\n"
+KEYS_IN_TORCH = """    if q.numel() and k.numel():
+        ds = (p * (dout @ v.mT - delta[..., None])).to(q.dtype)
+        dk, dv = ds.mT @ q * scale, p.mT @ dout
+"""
+JACOBIAN_IN_TORCH = """    if q.numel() and k.numel():
+        jacobian = torch.diag_embed(p.float()) - p.float()[..., None] * p.float()[..., None, :]
+        ds = (jacobian @ (dout.float() @ v.float().mT)[..., None])[..., 0]
+        dk = (ds.mT @ q.float() * scale).to(q.dtype)
+"""
 
 COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": in_torch, "torch.compile": in_torch}}
 LAYER = "gradients_of_attention"
@@ -99,8 +125,102 @@ exercise = Exercise(
     also={LAYER: Entry(inputs=tensors, reference=through_attention, outputs=("dq", "dk", "dv"))},
     deterministic=True,
     provisional=True,
+    # the library's floor is for one rounding to 16 bits: here p, out, ds and the result are rounded, one after another
+    tolerance={torch.bfloat16: 1e-2, torch.float16: 1.25e-3},
     cases=[
         case(b=1, h=1, q=130, k=70, d=128),  # first, so that it is compiled: the widest tiles have to fit
-        case(b=2, h=2, q=37, k=53, d=16, pad=9), case(b=1, h=1, q=1, k=1, d=1), case(b=1, h=1, q=3, k=4, d=2),
+        case(b=2, h=2, q=37, k=53, d=16, pad=9), case(b=1, h=1, q=1, k=1, d=1),
+        case(b=1, h=1, q=6, k=10, d=8, causal=False),  # small enough for finite differences
+        case(b=1, h=1, q=128, k=128, d=32), case(b=1, h=1, q=127, k=129, d=31), case(b=1, h=1, q=129, k=257, d=33),
+        case(b=2, h=3, q=67, k=131, d=61, causal=False), case(b=1, h=2, q=1, k=150, d=64),
+        case(b=1, h=2, q=150, k=20, d=80, dtype=torch.float16), case(b=2, h=1, q=65, k=65, d=96, dtype=torch.float16),
+        case(b=3, h=1, q=40, k=40, d=32, pad=20, causal=False),  # sequences of 40, 20 and 0 keys
+        case(b=0, h=2, q=5, k=5, d=16), case(b=2, h=0, q=5, k=5, d=16), case(b=1, h=2, q=0, k=5, d=16),
+        case(b=1, h=2, q=5, k=0, d=16), case(b=1, h=2, q=5, k=7, d=0),
+        case(b=2, h=3, q=70, k=90, d=32, dout="heads", layout="packed"),
+        case(b=2, h=3, q=70, k=90, d=32, dout="turned", layout="turned", dtype=torch.float16),
+        case(b=2, h=3, q=70, k=90, d=32, dout="same", layout="one_head"),
+        # scores of some tens, so that few keys have all the weight; gradients of thousands
+        case(b=1, h=2, q=70, k=70, d=64, std=3.0), case(b=1, h=2, q=70, k=70, d=64, dstd=1e3, dtype=torch.float16),
+        case(entry=LAYER, b=1, h=1, q=6, k=10, d=8, causal=False, std=0.5),
+        case(entry=LAYER, b=2, h=2, q=20, k=70, d=32, std=0.5, pad=9),
+        case(entry=LAYER, b=2, h=2, q=20, k=70, d=32, std=0.5, pad=9, dtype=torch.float16, layout="packed"),
+        case(entry=LAYER, b=2, h=1, q=20, k=70, d=32, std=0.5, pad=70, causal=False, dout="same"),
+        case(b=1, h=2, q=2**15 + 1, k=2**15, d=16, needs_gb=60),
+    ],
+    refuses=[
+        case(b=2, h=2, q=8, k=8, d=129), *[case(b=2, h=2, q=8, k=8, d=16, wrong=wrong) for wrong in WRONG],
+    ],
+    moves=[
+        # each strip of 64 or more loads again what it walks along, and on the diagonal whole tiles
+        Moves(case(b=1, h=1, q=512, k=512, d=16), bytes=two_passes, slack=1.7, launches=3, memory=deltas),
+    ],
+    speed=[
+        Speed(case(b=4, h=32, q=2048, k=2048, d=128), target=0.25, **COSTS),
+        Speed(case(b=4, h=32, q=2048, k=2048, d=128, causal=False), target=0.30, **COSTS),
+    ],
+    bugs=[
+        Bug("dp and ds in memory", (RETURN, KEYS_IN_TORCH + RETURN), rung="moves"),
+        Bug("the Jacobian of each row in memory", (RETURN, JACOBIAN_IN_TORCH + RETURN), rung="moves"),
+        Bug("loads all keys, whatever is seen", (LAST, "keys"), (FIRST, "0"), rung="moves"),
+        Bug("tiles of 16", (TILE, "TILE, BLOCK_D = 16,"), rung="moves"),
+        Bug("no delta", (DELTA, DELTA.replace("tl.sum(", "0.0 * tl.sum(")), caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("delta is added", ("tl.trans(v)) - delta", "tl.trans(v)) + delta"), caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("delta from dout alone", (DELTA, "    delta = tl.sum(dout.to(tl.float32), 1)\n"),
+            caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("delta of the first tile for all", ("delta_ptr + number * queries + start + rows",
+            "delta_ptr + number * queries + rows"), caught="b=1,h=1,q=130,k=70,d=128"),
+        Bug("a softmax that is element by element: p * (1 - p)",
+            (DS_OF_QUERIES, "p.to(tl.float32) * (1 - p.to(tl.float32)) * tl.dot(dout, tl.trans(v))"),
+            caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("ds without p", (DS_OF_KEYS, "tl.dot(v, tl.trans(dout)) - delta[None, :]"),
+            caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("dq is not scaled", ("dq * scale", "dq"), caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("dk is not scaled", ("dk * scale", "dk"), caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("dv is scaled", ("offsets, dv,", "offsets, dv * scale,"), caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("dk from dout, not from q", ("ds.to(q.dtype), q, dk", "ds.to(q.dtype), dout, dk"),
+            caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("p is not turned", (TURNED_P, "columns[:, None] * keys + rows[None, :]"),
+            caught="b=1,h=1,q=128,k=128,d=32"),
+        Bug("leaves out the queries beside the diagonal", (FIRST, FIRST.replace("// TILE_Q", "// TILE_Q + 1) // 1").replace("tl.max", "(tl.max")),
+            caught="b=1,h=1,q=128,k=128,d=32"),
+        Bug("aligns the mask at the first query: keys", (LAST, LAST.replace(" + keys - queries", "")),
+            caught="b=1,h=1,q=129,k=257,d=33"),
+        Bug("aligns the mask at the first query: queries", (FIRST, FIRST.replace("first - (keys - queries)", "first")),
+            caught="b=1,h=1,q=129,k=257,d=33"),
+        Bug("causal, asked or not", (LAST, LAST.replace(" if CAUSAL else keys", "")),
+            caught="b=2,h=3,q=67,k=131,d=61,causal=False"),
+        Bug("as many keys as queries", ("(number * queries + first) * keys + rows[:, None] * keys",
+            "(number * queries + first) * queries + rows[:, None] * queries"), caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("no mask along the queries", (TURNED_MASK, "(columns < keys - first)[:, None]"),
+            caught="b=1,h=1,q=130,k=70,d=128"),
+        Bug("takes dout for contiguous", (STRIDES_K, STRIDES_K.replace(
+            "dout.stride()", "(heads * queries * head_dim, queries * head_dim, head_dim, 1)")),
+            caught="b=2,h=3,q=70,k=90,d=32,dout=same,layout=one_head"),
+        Bug("out lies as dout does", (STRIDES_Q, STRIDES_Q.replace("out.stride(), *", "dout.stride(), *").replace(
+            "ddout", "dout")), caught="b=2,h=3,q=70,k=90,d=32,dout=same,layout=one_head"),
+        Bug("takes batches for more heads", ("batch * strides[0] + head * strides[1]",
+            "(batch + head) * strides[1]"), caught="b=2,h=2,q=37,k=53,d=16,pad=9"),
+        Bug("any width", ("head_dim > 128", "head_dim > 256"), caught="b=2,h=2,q=8,k=8,d=129"),
+        Bug("any strides of p", ("not p.is_contiguous()", "p.dim() != 4"), caught="b=2,h=2,q=8,k=8,d=16,wrong=p turned"),
+        Bug("the layer saves p for q", ("save_for_backward(q, k, v, p, out)", "save_for_backward(k, q, v, p, out)"),
+            caught="gradients_of_attention,b=1,h=1,q=6,k=10,d=8,causal=False,std=0.5"),
+        Bug("the layer forgets that it is causal", ("*ctx.saved_tensors, ctx.scale, ctx.causal",
+            "*ctx.saved_tensors, 1.0, ctx.causal"),
+            caught="gradients_of_attention,b=1,h=1,q=6,k=10,d=8,causal=False,std=0.5"),
+    ],
+    variants=[
+        Variant("small tiles", (TILE, "TILE, BLOCK_D = 32,")),
+        Variant("p as it lies, turned by tl.trans", (TURNED_P, "rows[:, None] * keys + columns[None, :]"),
+            (TURNED_MASK, "(rows < queries - start)[:, None] & (columns < keys - first)[None, :]"),
+            ("tl.dot(p, dout, dv)", "tl.dot(tl.trans(p), dout, dv)"),
+            (DS_OF_KEYS, "p.to(tl.float32) * (tl.dot(dout, tl.trans(v)) - delta[:, None])"),
+            ("tl.dot(ds.to(q.dtype), q, dk)", "tl.dot(tl.trans(ds.to(q.dtype)), q, dk)")),
+        Variant("scales ds, not the result", ("ds.to(k.dtype)", "(ds * scale).to(k.dtype)"), ("dq * scale", "dq"),
+            ("ds.to(q.dtype)", "(ds * scale).to(q.dtype)"), ("dk * scale", "dk")),
+        Variant("delta in torch", (DELTA, "    delta = tl.load(delta_ptr + number * queries + first + rows, "
+            "mask=rows < queries - first, other=0.0)\n"),
+            ("delta = torch.empty((batch, heads, queries), dtype=torch.float32, device=q.device)",
+             "delta = torch.linalg.vecdot(dout.float(), out.float())")),
     ],
 )

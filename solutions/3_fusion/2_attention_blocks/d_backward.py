@@ -10,10 +10,11 @@ import triton.language as tl
 
 
 @triton.jit
-def tile_ptrs(ptr, strides, batch, head, rows, columns):
-    """Pointers to rows and columns of one head of a tensor with the four strides given."""
-    ptr += batch * strides[0] + head * strides[1]
-    return ptr + rows[:, None] * strides[2] + columns[None, :] * strides[3]
+def tile_ptrs(ptr, strides, batch, head, start, TILE: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Pointers to TILE tokens of one head, from `start` on, in a tensor with the four strides given."""
+    # 64 bits for where the tile begins, 32 for places in it
+    ptr += batch * strides[0] + head * strides[1] + tl.cast(start, tl.int64) * strides[2]
+    return ptr + tl.arange(0, TILE)[:, None] * strides[2] + tl.arange(0, BLOCK_D)[None, :] * strides[3]
 
 
 @triton.jit
@@ -30,24 +31,25 @@ def queries_kernel(
     number = (tl.program_id(0) // strips).to(tl.int64)  # of the head, through all batches
     batch, head = number // heads, number % heads
     first = tl.program_id(0) % strips * TILE_Q
-    rows, inner = first + tl.arange(0, TILE_Q), tl.arange(0, BLOCK_D)
-    mask = (rows < queries)[:, None] & (inner < head_dim)[None, :]
-    dout = tl.load(tile_ptrs(dout_ptr, dout_strides, batch, head, rows, inner), mask=mask, other=0.0)
-    out = tl.load(tile_ptrs(out_ptr, out_strides, batch, head, rows, inner), mask=mask, other=0.0)
+    rows, columns, inner = tl.arange(0, TILE_Q), tl.arange(0, TILE_K), tl.arange(0, BLOCK_D)
+    mask = (rows < queries - first)[:, None] & (inner < head_dim)[None, :]
+    dout = tl.load(tile_ptrs(dout_ptr, dout_strides, batch, head, first, TILE_Q, BLOCK_D), mask=mask, other=0.0)
+    out = tl.load(tile_ptrs(out_ptr, out_strides, batch, head, first, TILE_Q, BLOCK_D), mask=mask, other=0.0)
     delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), 1)
-    tl.store(delta_ptr + number * queries + rows, delta, mask=rows < queries)
-    p_ptrs = p_ptr + (number * queries + rows)[:, None] * keys
+    tl.store(delta_ptr + number * queries + first + rows, delta, mask=rows < queries - first)
+    p_ptrs = p_ptr + (number * queries + first) * keys + rows[:, None] * keys + columns[None, :]
     seen = tl.minimum(keys, first + TILE_Q + keys - queries) if CAUSAL else keys
     dq = tl.zeros((TILE_Q, BLOCK_D), tl.float32)
     for start in range(0, seen, TILE_K):
-        columns = start + tl.arange(0, TILE_K)
-        p = tl.load(p_ptrs + columns[None, :], mask=(rows < queries)[:, None] & (columns < keys)[None, :], other=0.0)
-        mask_k = (columns < keys)[:, None] & (inner < head_dim)[None, :]
-        k = tl.load(tile_ptrs(k_ptr, k_strides, batch, head, columns, inner), mask=mask_k, other=0.0)
-        v = tl.load(tile_ptrs(v_ptr, v_strides, batch, head, columns, inner), mask=mask_k, other=0.0)
+        mask_p = (rows < queries - first)[:, None] & (columns < keys - start)[None, :]
+        mask_k = (columns < keys - start)[:, None] & (inner < head_dim)[None, :]
+        p = tl.load(p_ptrs + start, mask=mask_p, other=0.0)
+        k = tl.load(tile_ptrs(k_ptr, k_strides, batch, head, start, TILE_K, BLOCK_D), mask=mask_k, other=0.0)
+        v = tl.load(tile_ptrs(v_ptr, v_strides, batch, head, start, TILE_K, BLOCK_D), mask=mask_k, other=0.0)
         ds = p.to(tl.float32) * (tl.dot(dout, tl.trans(v)) - delta[:, None])
         dq = tl.dot(ds.to(k.dtype), k, dq)
-    tl.store(dq_ptr + (number * queries + rows)[:, None] * head_dim + inner[None, :], dq * scale, mask=mask)
+    dq_ptrs = dq_ptr + (number * queries + first) * head_dim + rows[:, None] * head_dim + inner[None, :]
+    tl.store(dq_ptrs, dq * scale, mask=mask)
     ### END SOLUTION
 
 
@@ -57,32 +59,32 @@ def keys_kernel(
     heads, queries, keys, head_dim, scale,
     CAUSAL: tl.constexpr, TILE_Q: tl.constexpr, TILE_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    # TODO: dk and dv of TILE_K keys of one head, over TILE_Q queries at a time, none that sees no key here. dk and dv
-    # are contiguous. Load each weight once.
+    # TODO: dk and dv of TILE_K keys of one head, over TILE_Q queries at a time, none of those before the first that
+    # sees a key here. dk and dv are contiguous. Load each weight once.
     ### BEGIN SOLUTION
     strips = tl.cdiv(keys, TILE_K)
     number = (tl.program_id(0) // strips).to(tl.int64)
     batch, head = number // heads, number % heads
     first = tl.program_id(0) % strips * TILE_K
-    columns, inner = first + tl.arange(0, TILE_K), tl.arange(0, BLOCK_D)
-    mask = (columns < keys)[:, None] & (inner < head_dim)[None, :]
-    v = tl.load(tile_ptrs(v_ptr, v_strides, batch, head, columns, inner), mask=mask, other=0.0)
+    rows, columns, inner = tl.arange(0, TILE_Q), tl.arange(0, TILE_K), tl.arange(0, BLOCK_D)
+    mask = (columns < keys - first)[:, None] & (inner < head_dim)[None, :]
+    v = tl.load(tile_ptrs(v_ptr, v_strides, batch, head, first, TILE_K, BLOCK_D), mask=mask, other=0.0)
     dk = tl.zeros((TILE_K, BLOCK_D), tl.float32)
     dv = tl.zeros((TILE_K, BLOCK_D), tl.float32)
     seeing = tl.maximum(0, first - (keys - queries)) // TILE_Q * TILE_Q if CAUSAL else 0
     for start in range(seeing, queries, TILE_Q):
-        rows = start + tl.arange(0, TILE_Q)
-        mask_q = (rows < queries)[:, None] & (inner < head_dim)[None, :]
-        dout = tl.load(tile_ptrs(dout_ptr, dout_strides, batch, head, rows, inner), mask=mask_q, other=0.0)
-        q = tl.load(tile_ptrs(q_ptr, q_strides, batch, head, rows, inner), mask=mask_q, other=0.0)
-        delta = tl.load(delta_ptr + number * queries + rows, mask=rows < queries, other=0.0)
-        # all tiles of scores are turned, keys upright: so are those that they are multiplied for
-        p_ptrs = p_ptr + (number * queries + rows)[None, :] * keys + columns[:, None]
-        p = tl.load(p_ptrs, mask=(columns < keys)[:, None] & (rows < queries)[None, :], other=0.0)
+        mask_p = (columns < keys - first)[:, None] & (rows < queries - start)[None, :]
+        mask_q = (rows < queries - start)[:, None] & (inner < head_dim)[None, :]
+        # tiles of p, dp and ds are turned, keys upright, as they are multiplied
+        p_ptrs = p_ptr + (number * queries + start) * keys + first + rows[None, :] * keys + columns[:, None]
+        p = tl.load(p_ptrs, mask=mask_p, other=0.0)
+        dout = tl.load(tile_ptrs(dout_ptr, dout_strides, batch, head, start, TILE_Q, BLOCK_D), mask=mask_q, other=0.0)
+        q = tl.load(tile_ptrs(q_ptr, q_strides, batch, head, start, TILE_Q, BLOCK_D), mask=mask_q, other=0.0)
+        delta = tl.load(delta_ptr + number * queries + start + rows, mask=rows < queries - start, other=0.0)
         dv = tl.dot(p, dout, dv)
         ds = p.to(tl.float32) * (tl.dot(v, tl.trans(dout)) - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk)
-    offsets = (number * keys + columns)[:, None] * head_dim + inner[None, :]
+    offsets = (number * keys + first) * head_dim + columns[:, None] * head_dim + inner[None, :]
     tl.store(dk_ptr + offsets, dk * scale, mask=mask)
     tl.store(dv_ptr + offsets, dv, mask=mask)
     ### END SOLUTION
@@ -94,7 +96,7 @@ def attention_backward(dout, q, k, v, p, out, scale, causal):
     dout, q, out: [batch, heads, queries, head_dim], k, v: [batch, heads, keys, head_dim], head_dim <= 128, any strides
     (of dout 0 too, as a sum hands it down). p: [batch, heads, queries, keys], contiguous: the softmax of scale * q @
     k.mT, 0 where it is masked, and out = p @ v. causal: query i sees no key after i + keys - queries. All fp16 or all
-    bf16. Accumulates in fp32; the same bits at every call. Returns dq, dk and dv, contiguous, of the shapes and the
+    bf16. Delta, the sum of p * dp along a row, is that of dout * out. Accumulates in fp32; the same bits at every call. Returns dq, dk and dv, contiguous, of the shapes and the
     dtype of q, k and v. Raises ValueError where shapes, dtypes or strides do not fit.
     """
     if q.dim() != 4 or k.dim() != 4 or v.shape != k.shape or (*k.shape[:2], k.shape[3]) != (*q.shape[:2], q.shape[3]):
@@ -111,24 +113,24 @@ def attention_backward(dout, q, k, v, p, out, scale, causal):
     keys = k.shape[2]
     if head_dim > 128:
         raise ValueError(f"head_dim is {head_dim}, at most 128 are allowed")
-    # TODO: allocate dq, dk, dv and delta, choose the tiles, launch the two kernels. They need not have the same tiles;
-    # a launch's tiles together have to fit 99 KB of shared memory.
+    # TODO: allocate dq, dk, dv and delta, choose tiles and warps, launch the two kernels. All tiles of a launch have to
+    # fit 99 KB of shared memory, and a thread's share of its accumulators the 255 registers that it may have.
     ### BEGIN SOLUTION
     dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, v))
     delta = torch.empty((batch, heads, queries), dtype=torch.float32, device=q.device)
     sizes = (heads, queries, keys, head_dim, scale)
-    options = {"CAUSAL": causal, "BLOCK_D": max(16, triton.next_power_of_2(head_dim)), "num_warps": 8, "num_stages": 2}
+    TILE, BLOCK_D = 64, max(16, triton.next_power_of_2(head_dim))
+    tiles = {"TILE_Q": TILE, "TILE_K": TILE, "BLOCK_D": BLOCK_D, "num_stages": 2}
     if q.numel() > 0:
-        grid = (batch * heads * triton.cdiv(queries, 128),)
-        queries_kernel[grid](
+        queries_kernel[(batch * heads * triton.cdiv(queries, TILE),)](
             dout, k, v, p, out, dq, delta, dout.stride(), k.stride(), v.stride(), out.stride(), *sizes,
-            TILE_Q=128, TILE_K=64, **options,
+            CAUSAL=causal, num_warps=4, **tiles,
         )  # fmt: skip
     if k.numel() > 0:
-        grid = (batch * heads * triton.cdiv(keys, 128),)
-        keys_kernel[grid](
+        # two accumulators: with 4 warps they would spill
+        keys_kernel[(batch * heads * triton.cdiv(keys, TILE),)](
             dout, q, v, p, delta, dk, dv, dout.stride(), q.stride(), v.stride(), *sizes,
-            TILE_Q=64, TILE_K=128, **options,
+            CAUSAL=causal, num_warps=8, **tiles,
         )  # fmt: skip
     return dq, dk, dv
     ### END SOLUTION

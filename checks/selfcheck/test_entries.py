@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from workbook import drawing, gather
 from workbook.catalog import Part
 from workbook.exercise import Entry, Exercise, Moves, case, gradients, normal
 
@@ -103,6 +104,19 @@ def test_what_is_to_be_refused(grade, edit, words):
 def test_a_case_of_no_entry_is_a_fault_of_the_spec():
     with pytest.raises(ValueError, match="square: `also` holds no cube, which a case names"):
         Exercise(entry="square", inputs=len, reference=len, cases=[case(entry="cube", n=1)])
+
+
+def test_each_call_is_inspected(tmp_path, capsys):
+    file = PART.file(tmp_path)
+    file.parent.mkdir(parents=True)
+    file.write_text(SOURCE)
+    found = gather.gather(PART, tmp_path)
+    assert [call.case for call in found.calls] == [wanted.case for wanted in EXERCISE.moves]
+    assert [len(call.accesses) for call in found.calls] == [2, 3]
+    drawing.show(found)
+    told = capsys.readouterr().out
+    assert "one call, n=4096" in told and "one call, square_backward,n=2000" in told
+    assert "tl.load(dy_ptr" in told
 
 
 def test_gradients_are_those_of_every_input():

@@ -50,7 +50,6 @@ exercise = Exercise(
     outputs=("product",),
     inputs=matrices,
     reference=multiply,
-    provisional=True,
     cases=[
         case(m=130, n=135, k=70), case(m=1, n=1, k=1), case(m=128, n=128, k=64), case(m=127, n=129, k=65),
         case(m=1200, n=300, k=16), case(m=1024, n=130, k=16), case(m=1030, n=600, k=5), case(m=900, n=1, k=30),

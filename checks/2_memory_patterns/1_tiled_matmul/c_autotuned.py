@@ -55,7 +55,6 @@ exercise = Exercise(
     outputs=("product",),
     inputs=matrices,
     reference=multiply,
-    provisional=True,
     cases=[
         case(m=130, n=135, k=70), case(m=1, n=1, k=1), case(m=128, n=128, k=64), case(m=127, n=129, k=65),
         case(m=1200, n=300, k=16), case(m=3, n=200, k=300), case(m=200, n=3, k=300),

@@ -56,7 +56,6 @@ exercise = Exercise(
     inputs=inputs,
     reference=sums,
     deterministic=True,
-    provisional=True,
     cases=[
         case(m=65, n=130), case(m=1, n=1), case(m=0, n=5), case(m=5, n=0), case(m=1, n=257), case(m=257, n=1),
         case(m=31, n=127), case(m=32, n=128), case(m=33, n=129), case(m=255, n=3), case(m=521, n=67),

@@ -158,8 +158,8 @@ exercise = Exercise(
     ],
     bugs=[
         Bug("one operation a launch, what lies between them stored",
-            (FORWARD_LAUNCH, "gate = torch.nn.functional.silu(gate)\n        " + FORWARD_LAUNCH), (SILU, "gate * up"),
-            (STRIDES_OF, "up = dh.float() * up.float()\n        " + STRIDES_OF),
+            (SILU, "gate * tl.sigmoid(gate)"), ("    return h\n", "    return h * up\n"),
+            (STRIDES_OF, "up = up.float() * dh.float()\n        " + STRIDES_OF),
             (DGATE, "up * share * (1 + gate * (1 - share))"), rung="moves"),
         Bug("stored activations: silu is kept for the backward", (SAVED, KEPT),
             (USED, USED.replace("*ctx.saved_tensors", "*ctx.saved_tensors[:2]")), rung="moves"),

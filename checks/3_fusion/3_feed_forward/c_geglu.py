@@ -181,9 +181,8 @@ exercise = Exercise(
     ],
     bugs=[
         Bug("one operation a launch, what lies between them stored",
-            (STRIDES_OF, "gate = torch.nn.functional.gelu(gate, approximate=approximate)\n        " + STRIDES_OF),
-            (GELU, "gate * up"),
-            (ARGUMENTS, "up = dh.float() * up.float()\n        " + ARGUMENTS), (DGATE, "up * (share + gate * slope)"),
+            (GELU, "gate * share"), ("    return h\n", "    return h * up\n"),
+            (ARGUMENTS, "up = up.float() * dh.float()\n        " + ARGUMENTS), (DGATE, "up * (share + gate * slope)"),
             rung="moves"),
         Bug("stored activations: gelu is kept for the backward", (SAVED,
             "ctx.save_for_backward(gate, up, torch.nn.functional.gelu(gate))"),

@@ -1,4 +1,4 @@
-"""A part whose entry is an operator of torch.library: what is called inside is seen, and torch.compile takes it whole."""
+"""A part whose entry is an operator of torch.library: what it calls is seen, and torch.compile takes it whole."""
 
 import pytest
 import torch

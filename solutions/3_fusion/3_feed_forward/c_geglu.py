@@ -49,7 +49,7 @@ def share_and_slope(x, APPROXIMATE: tl.constexpr):
 
 @triton.jit
 def forward_kernel(gate_ptr, up_ptr, h_ptr, n, stride_gate, stride_up, APPROXIMATE: tl.constexpr, BLOCK: tl.constexpr):
-    # TODO: as in 3.3b, with gelu(gate) for silu(gate).
+    # TODO: blocks, offsets and rounding as in 3.3b; store gelu(gate) * up to h.
     ### BEGIN SOLUTION
     blocks = tl.cdiv(n, BLOCK)
     row = (tl.program_id(0) // blocks).to(tl.int64)
@@ -77,7 +77,8 @@ def backward_kernel(
     APPROXIMATE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    # TODO: as in 3.3b, with gelu(gate) for silu(gate).
+    # TODO: the same blocks. Load dh, which may have any strides, gate and up; store dgate and dup, which are
+    # contiguous.
     ### BEGIN SOLUTION
     blocks = tl.cdiv(n, BLOCK)
     row = (tl.program_id(0) // blocks).to(tl.int64)

@@ -41,7 +41,7 @@ def share_and_slope(x, APPROXIMATE: tl.constexpr):
 
 @triton.jit
 def forward_kernel(gate_ptr, up_ptr, h_ptr, n, stride_gate, stride_up, APPROXIMATE: tl.constexpr, BLOCK: tl.constexpr):
-    # TODO: as in 3.3b, with gelu(gate) for silu(gate).
+    # TODO: blocks, offsets and rounding as in 3.3b; store gelu(gate) * up to h.
     tl.static_assert(False, "TODO 3.3c, blank 2")
 
 
@@ -60,7 +60,8 @@ def backward_kernel(
     APPROXIMATE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    # TODO: as in 3.3b, with gelu(gate) for silu(gate).
+    # TODO: the same blocks. Load dh, which may have any strides, gate and up; store dgate and dup, which are
+    # contiguous.
     tl.static_assert(False, "TODO 3.3c, blank 3")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 
 from . import RUNGS
+from .buffers import span
 
 SHORT = {
     torch.float64: "fp64",
@@ -254,8 +255,11 @@ class Exercise:
         raise KeyError(f"no case {case_id!r}; there are {', '.join(c.id for c in self.cases)}")
 
 
-def normal(*shape, dtype=torch.float32, scale=1.0, mean=0.0) -> torch.Tensor:
-    """Normal numbers [*shape] on torch's default device, rounded to dtype."""
+def normal(*shape, dtype=torch.float32, scale=1.0, mean=0.0, strides=None) -> torch.Tensor:
+    """Normal numbers [*shape] on torch's default device, rounded to dtype; `strides` apart, in elements."""
+    if strides is not None:
+        numbers = normal(span(shape, strides), dtype=dtype, scale=scale, mean=mean)
+        return numbers.as_strided(shape, strides)
     if torch.get_default_device().type == "meta":  # where arithmetic would first import torch's compiler, for 2 s
         return torch.empty(shape, dtype=dtype)
     return torch.empty(shape).normal_(mean, scale).to(dtype)

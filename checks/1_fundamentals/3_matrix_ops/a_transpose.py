@@ -15,8 +15,7 @@ X_STRIDES, OUT = "*x.stride()", "columns[None, :] * m + rows[:, None]"
 
 
 def matrix(m, n, layout="contiguous", dtype=torch.float32, scale=20.0):
-    a, b = STRIDES[layout](m, n)
-    return [normal(1 + (m - 1) * a + (n - 1) * b, dtype=dtype, scale=scale).as_strided((m, n), (a, b))]
+    return [normal(m, n, dtype=dtype, scale=scale, strides=STRIDES[layout](m, n))]
 
 
 def in_and_out(x):

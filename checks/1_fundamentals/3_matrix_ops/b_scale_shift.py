@@ -18,11 +18,11 @@ ROW, COLUMN = "row_ptr + columns * stride_row, mask=columns < n", "column_ptr + 
 
 def operands(m, n, layout="contiguous", dtype=torch.float32, scale=1.0, mean=0.0):
     """x, row and column. With a large mean x * row and column nearly cancel."""
-    (a, b), c, d = STRIDES[layout](m, n)
+    strides, every_row, every_column = STRIDES[layout](m, n)
     return (
-        normal(1 + (m - 1) * a + (n - 1) * b, dtype=dtype, scale=scale, mean=mean).as_strided((m, n), (a, b)),
-        normal(1 + (n - 1) * c, dtype=dtype, mean=mean).as_strided((n,), (c,)),
-        normal(1 + (m - 1) * d, dtype=dtype, mean=-mean * mean).as_strided((m,), (d,)),
+        normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=strides),
+        normal(n, dtype=dtype, mean=mean, strides=(every_row,)),
+        normal(m, dtype=dtype, mean=-mean * mean, strides=(every_column,)),
     )
 
 

@@ -22,9 +22,7 @@ ROW_BY_ROW = """    tiles_n = tl.cdiv(n, TILE_N)
 
 
 def matrix(m, n, layout, dtype, mean=0.0):
-    a, b = LAYOUTS[layout](m, n)
-    elements = 1 + (m - 1) * a + (n - 1) * b if m and n else 0
-    return normal(elements, dtype=dtype, mean=mean).as_strided((m, n), (a, b))
+    return normal(m, n, dtype=dtype, mean=mean, strides=LAYOUTS[layout](m, n))
 
 
 def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):

@@ -16,8 +16,7 @@ STAGE_TWO = "column_sums_kernel[(tiles, 1)](partial, out, parts, n, *partial.str
 
 
 def inputs(m, n, layout="contiguous", dtype=torch.float32, values="near one"):
-    a, b = STRIDES[layout](m, n)
-    x = normal(1 + (m - 1) * a + (n - 1) * b, dtype=dtype, mean=1.0).as_strided((m, n), (a, b))
+    x = normal(m, n, dtype=dtype, mean=1.0, strides=STRIDES[layout](m, n))
     if values == "nan":
         x[m // 2, 0] = torch.nan
     elif values == "inf":

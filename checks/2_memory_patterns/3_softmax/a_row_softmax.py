@@ -4,8 +4,7 @@ from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, cas
 
 def inputs(m, n, dtype=torch.float32, stride=None, scale=1.0, mean=0.0, values="normal"):
     """stride: elements from one row to the next; None: the rows are adjacent."""
-    stride = n if stride is None else stride
-    x = normal((m - 1) * stride + n, dtype=dtype, scale=scale, mean=mean).as_strided((m, n), (stride, 1))
+    x = normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=(n if stride is None else stride, 1))
     if values == "masked":  # some; all but the last; all
         x[0, ::2] = x[1, :-1] = x[2] = -torch.inf
     elif values == "nan":

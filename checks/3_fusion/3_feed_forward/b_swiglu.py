@@ -38,9 +38,8 @@ STRIDES = {  # of dh [m, n], in elements
 
 def with_upstream(m, n, dtype=torch.float32, layout="contiguous", short=0, **more):
     """dh, gate and up. short: columns that dh lacks."""
-    a, b = STRIDES[layout](m, n)
-    dh = normal(1 + max(m - 1, 0) * a + max(n - 1, 0) * b, dtype=dtype, scale=more.get("scale", 1.0))
-    return dh.as_strided((m, n - short), (a, b)), *halves(m, n, dtype, **more)
+    dh = normal(m, n, dtype=dtype, scale=more.get("scale", 1.0), strides=STRIDES[layout](m, n))
+    return dh[:, : n - short], *halves(m, n, dtype, **more)
 
 
 def swiglu(gate, up):

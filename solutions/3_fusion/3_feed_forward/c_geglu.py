@@ -64,19 +64,9 @@ def forward_kernel(gate_ptr, up_ptr, h_ptr, n, stride_gate, stride_up, APPROXIMA
 
 @triton.jit
 def backward_kernel(
-    dh_ptr,
-    gate_ptr,
-    up_ptr,
-    dgate_ptr,
-    dup_ptr,
-    n,
-    stride_dh_m,
-    stride_dh_n,
-    stride_gate,
-    stride_up,
-    APPROXIMATE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    dh_ptr, gate_ptr, up_ptr, dgate_ptr, dup_ptr, n, stride_dh_m, stride_dh_n, stride_gate, stride_up,
+    APPROXIMATE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     # TODO: the same blocks. Load dh, which may have any strides, gate and up; store dgate and dup, which are
     # contiguous.
     ### BEGIN SOLUTION

@@ -13,8 +13,8 @@ LIMIT = 16384  # elements of a row, which a program holds in registers
 
 @triton.jit
 def forward_kernel(
-    x_ptr, residual_ptr, w_ptr, y_ptr, s_ptr, rstd_ptr, n, stride_x, stride_residual, eps, BLOCK: tl.constexpr
-):
+    x_ptr, residual_ptr, w_ptr, y_ptr, s_ptr, rstd_ptr, n, stride_x, stride_residual, eps, BLOCK: tl.constexpr,
+):  # fmt: skip
     # TODO: row tl.program_id(0) of y, s and rstd, [n], [n] and a number; BLOCK is at least n. Without a residual
     # residual_ptr is None, s is x, and is not stored.
     ### BEGIN SOLUTION
@@ -34,22 +34,9 @@ def forward_kernel(
 
 @triton.jit
 def backward_kernel(
-    dy_ptr,
-    ds_ptr,
-    s_ptr,
-    w_ptr,
-    rstd_ptr,
-    dx_ptr,
-    partial_ptr,
-    m,
-    n,
-    stride_dy_m,
-    stride_dy_n,
-    stride_ds_m,
-    stride_ds_n,
-    stride_s,
-    BLOCK: tl.constexpr,
-):
+    dy_ptr, ds_ptr, s_ptr, w_ptr, rstd_ptr, dx_ptr, partial_ptr, m, n,
+    stride_dy_m, stride_dy_n, stride_ds_m, stride_ds_n, stride_s, BLOCK: tl.constexpr,
+):  # fmt: skip
     # TODO: dx of every tl.num_programs(0)th row, from tl.program_id(0) on; then, in this program's row of partial,
     # [programs, n], what these rows add to dw. Without a gradient of the sum ds_ptr is None.
     ### BEGIN SOLUTION

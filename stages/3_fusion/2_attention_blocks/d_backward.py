@@ -45,9 +45,10 @@ def attention_backward(dout, q, k, v, p, out, scale, causal):
 
     dout, q, out: [batch, heads, queries, head_dim], k, v: [batch, heads, keys, head_dim], head_dim <= 128, any strides
     (of dout 0 too, as a sum hands it down). p: [batch, heads, queries, keys], contiguous: the softmax of scale * q @
-    k.mT, 0 where it is masked, and out = p @ v. causal: query i sees no key after i + keys - queries. All fp16 or all
-    bf16. Delta, the sum of p * dp along a row, is that of dout * out. Accumulates in fp32; the same bits at every call. Returns dq, dk and dv, contiguous, of the shapes and the
-    dtype of q, k and v. Raises ValueError where shapes, dtypes or strides do not fit.
+    k.mT, 0 where it is masked. out = p @ v: delta, of which ds = p * (dp - delta), is the sum of dout * out. causal:
+    query i sees no key after i + keys - queries. All fp16 or all bf16. Accumulates in fp32; the same bits at every
+    call. Returns dq, dk and dv, contiguous, of the shapes and the dtype of q, k and v. Raises ValueError where shapes,
+    dtypes or strides do not fit.
     """
     if q.dim() != 4 or k.dim() != 4 or v.shape != k.shape or (*k.shape[:2], k.shape[3]) != (*q.shape[:2], q.shape[3]):
         shapes = f"q is {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"

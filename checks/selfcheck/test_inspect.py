@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 from workbook import advice, catalog, cli, devices, drawing, gather, inspection, listing, report, stub
-from workbook.exercise import case
+from workbook.exercise import Moves, case
 from workbook.inspection import Access, Compiled, Inspection, Launch, Traced
 from workbook.words import TORCH, Verdict
 
@@ -203,8 +203,8 @@ def inspected(facts=(), traced=(), compiled=(), wrong=None, arch=90) -> Inspecti
     }
     seen["figures"] = figures | seen.get("figures", {})
     call = Compiled(case(n=1), [Launch("k", {arch: facts})], "tf32", **{"bytes": 10**9, **dict(compiled)})
-    seen = Traced(case(n=1), "tf32", **seen)
-    return Inspection(TRANSPOSE, catalog.SOLUTIONS, compiled=[call], traced=seen, wrong=wrong)
+    seen = Traced(Moves(case(n=1), bytes=len), "tf32", **seen)
+    return Inspection(TRANSPOSE, catalog.SOLUTIONS, compiled=[call], calls=[seen], wrong=wrong)
 
 
 def access(line=7, kind="load", arg="x_ptr", bytes=4096, useful=4096, sectors=128, bits=128):

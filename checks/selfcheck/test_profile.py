@@ -1,7 +1,8 @@
 """`make profile`: refusals, each tool's output read, and the whole of it with a program in the tool's place.
 
-No test needs a GPU. What torch.profiler leaves is recorded here, on the CPU. What ncu, nsys and proton leave on a
-GPU is constructed to their documented formats (see counters.py, timeline.py, scopes.py), with figures that are made up.
+No test needs a GPU. RECORDED holds what ncu (the columns that are read), torch and proton left on an H100 80GB HBM3,
+torch 2.11, triton 3.6, 2026-11-24. What else they may leave, and what nsys does, is constructed to their documented
+formats (see counters.py, timeline.py, scopes.py), with figures that are made up.
 """
 
 import csv
@@ -23,9 +24,11 @@ from workbook.exercise import Speed, case
 from workbook.profilers import TOOLS
 from workbook.readings import Asked, Unreadable
 
+RECORDED = Path(__file__).with_name("recorded")
 PART = catalog.select("1.1a")[0]
 SOLUTION = PART.file(catalog.SOLUTIONS).read_text()
 ASKED = Asked("n=134217728", 3 * 2**29, 0, 3e12, float("inf"))
+FEW_ROWS = Asked("m=64,n=8192,k=32768", 542_113_792, 2 * 64 * 8192 * 32768, 3e12, 7e14)
 MATMUL = Asked("m=4096,n=4096,k=4096", 3 * 2**25, 2 * 4096**3, 3e12, 7e14)
 
 
@@ -244,6 +247,41 @@ def test_what_ncu_is_asked_for_is_what_is_read():
     of_sections = {name for name in BOUND_BY_MEMORY if name.startswith(("launch__", "smsp__average_warps_issue_"))}
     assert first == second and set(BOUND_BY_MEMORY) - of_sections == set(asked) and len(set(asked)) == len(asked)
     assert commands[0][-2:] == ["python", "job"] and "--profile-from-start=off" in commands[0]
+
+
+@pytest.mark.parametrize(
+    "stem, asked, told, ends, sentence",
+    [
+        ("1.1a", ASKED,
+         {"time": "0.524 ms", "DRAM": "3,044 GB/s, 91% of its peak (1.07 GB read, 520.88 MB written)",
+          "occupancy": "83% achieved, 100% theoretical", "tensor cores": "not used"},
+         "1.59 GB, 0.99 times what is necessary", "memory: DRAM is at 91% of its peak"),
+        ("2.1c_few_rows", FEW_ROWS,
+         {"hits": "15% of the L2 and 0% of the L1", "tensor cores": "active 44% of the time",
+          "occupancy": "6% achieved, 6% theoretical, limited by shared memory"},
+         "543.70 MB, 1.00 times what is necessary", "memory: DRAM is at 89% of its peak"),
+        ("2.1c_square", MATMUL,
+         {"compute": "85% of its peak", "tensor cores": "active 90% of the time",
+          "occupancy": "12% achieved, 12% theoretical, limited by registers (196 a thread) and shared memory"},
+         "215.37 MB, 2.14 times what is necessary", "compute: the tensor cores are active 90% of the time"),
+    ],
+)  # fmt: skip
+def test_what_ncu_told_of_an_h100(stem, asked, told, ends, sentence):
+    reading = counters.read((RECORDED / f"{stem}_ncu.csv").read_text(), asked)
+    assert told.items() <= rows_of(reading).items()
+    assert rows_of(reading, 1)["bytes of the DRAM"] == ends and reading.sentence.startswith(sentence)
+
+
+def test_what_torch_and_proton_told_of_an_h100():
+    ran = timeline.of_trace((RECORDED / "2.1c_few_rows_torch.json").read_text())
+    told = rows_of(timeline.read(ran, 10, FEW_ROWS))
+    assert told["matmul_kernel"] == "10 times, 0.178 ms each (0.176 ms to 0.179 ms), 100% of the time"
+    assert told["gaps"] == "9, 1.2 µs each, the longest 1.9 µs before matmul_kernel"
+    assert told["a launch"] == "keeps the CPU for 5.8 µs"
+    reading = scopes.read((RECORDED / "2.1c_few_rows_proton.hatchet").read_text(), 10, FEW_ROWS)
+    told = rows_of(reading)
+    assert told["m=64,n=8192,k=32768"] == "1.780 ms, 100%, 5.42 GB, 3,046 GB/s, 193 TFLOPS"
+    assert "a call takes 0.178 ms" in reading.sentence and "it is bound by memory" in reading.sentence
 
 
 def exported(file: Path, rows: list[tuple], runtime: bool = True) -> Path:

@@ -47,7 +47,7 @@ def spilling(found: Inspection) -> Advice | None:
 
 
 def scattered(found: Inspection) -> Advice | None:
-    if not found.traced or found.traced.figures["sector_share"] >= found.part.exercise.moves.sectors:
+    if not found.traced or found.traced.figures["sector_share"] >= found.traced.wanted.sectors:
         return None
     worst = max(found.traced.accesses, key=lambda access: access.wasted)
     return Advice(
@@ -58,11 +58,11 @@ def scattered(found: Inspection) -> Advice | None:
 
 
 def launches(found: Inspection) -> Advice | None:
-    if not found.traced or found.traced.figures["launches"] <= (most := found.part.exercise.moves.launches):
+    if not found.traced or found.traced.figures["launches"] <= (most := found.traced.wanted.launches):
         return None
     torchs = ", ".join(dict.fromkeys(f"torch's {operation['name']}" for operation in found.traced.operations))
     among = f", {torchs} among them" if torchs else ""
-    more = f", and {_total(found)}" if _times(found) > found.part.exercise.moves.slack else ""
+    more = f", and {_total(found)}" if _times(found) > found.traced.wanted.slack else ""
     return Advice(
         f"the call launches {found.traced.figures['launches']} kernels where {most} will do{among}{more}: what one has "
         "loaded or stored, the next has to load again"
@@ -71,7 +71,7 @@ def launches(found: Inspection) -> Advice | None:
 
 def repeated(found: Inspection) -> Advice | None:
     """Of the argument that is moved most often over: the line that does so, or the lines that each do once."""
-    if not found.traced or _times(found) <= found.part.exercise.moves.slack:
+    if not found.traced or _times(found) <= found.traced.wanted.slack:
         return None
     moved = {}
     for access in found.traced.accesses:

@@ -19,9 +19,9 @@ class Call:
     """
 
     def __init__(self, grading, mode: str, case: Case, salt: int = 0):
-        self.grading, self.exercise, self.mode, self.case = grading, grading.exercise, mode, case
+        self.grading, self.exercise, self.mode, self.case = grading, grading.exercise.of(case), mode, case
         self.inputs = grading.inputs(case, "cuda" if mode == "gpu" and large(grading, case) else "cpu", salt)
-        self.promised = oracle.promised(self.exercise, self.inputs)
+        self.promised = [] if case in self.exercise.refuses else oracle.promised(self.exercise, self.inputs)
         self.output_bytes = sum(t.nbytes for t in self.promised)
         layout = buffers.Layout()
         self.args = layout.place(self.inputs)
@@ -48,8 +48,8 @@ class Call:
 
     def run(self, **request) -> dict:
         """Has the worker call the entry. Its answer holds results (descriptions) and taken ([offset, bytes])."""
-        window = self.exercise.moves.window if self.exercise.moves else None
-        request |= {"window": window.programs if window else 0, "args": self.args, "heap": self.heap, **self.where}
+        windows = [moves.window.programs for moves in self.exercise.moves if moves.window and moves.case is self.case]
+        request |= {"window": max(windows, default=0), "args": self.args, "heap": self.heap, **self.where}
         answer = self.grading.ask(self.mode, "run", self.case, **request)
         return answer if "error" in answer or self._sound(answer) else nonsense()
 

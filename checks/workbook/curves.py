@@ -124,7 +124,7 @@ def read(file: Path) -> Run:
 def work(exercise, speed, values) -> tuple[int, int]:
     """Necessary bytes and flops of a timed case with other values."""
     with torch.device("meta"):
-        inputs = exercise.inputs(**values)
+        inputs = exercise.of(speed.case).inputs(**values)
     return speed.bytes(*inputs), speed.flops(*inputs) if speed.flops else 0
 
 

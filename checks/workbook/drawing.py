@@ -169,10 +169,14 @@ def worth(name: str, columns: list[dict[str, str]]) -> bool:
 
 def picture(found: Inspection, advice: Advice) -> None:
     """The learner's kernels, line by line, with what each line moves before it."""
-    traced = found.traced
-    if not traced:
+    if found.untraced or not found.calls:
         say(f"not traced: {found.untraced or 'its spec grades no moves'}", "yellow", 2)
-        return
+    for traced in found.calls:
+        listing(found, traced, advice)
+
+
+def listing(found: Inspection, traced: Traced, advice: Advice) -> None:
+    """One traced call."""
     at = defaultdict(list)
     for access in traced.accesses:
         at[access.line].append(access)

@@ -1,11 +1,12 @@
 """What a spec may say. A spec is one module with one `exercise = Exercise(...)`, meant to be read as a table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
 from . import RUNGS
+from .buffers import span
 
 SHORT = {
     torch.float64: "fp64",
@@ -25,7 +26,7 @@ class Case:
     """One call of the entry: the arguments of the spec's `inputs`, and what the call needs."""
 
     values: Mapping
-    entry: str | None = None  # for a part with two entries; None: the exercise's own
+    entry: str | None = None  # one of the exercise's `also`; None: its own
     needs_gb: float = 0.0  # of GPU memory; above 0 the case runs on a GPU only
     slices: Callable | None = None  # inputs -> (inputs of one slice, its place in every output); see by_rows
 
@@ -174,15 +175,27 @@ class Variant(Substitution):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A further function of a part, as a backward beside its forward; the fields are those of Exercise."""
+
+    inputs: Callable
+    reference: Callable
+    outputs: Sequence[str] = ("out",)
+    mutates: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exercise:
     """A part.
 
     kind: `kernel`, or `benchmark`, whose entry takes a call of no arguments and returns its milliseconds. There a case
     says how many megabytes the call moves, case(mb=30); no inputs, no reference, and of the rungs `correct` alone.
     entry: the host function that is graded.
+    also: further entries that are graded, by name; a case names its own.
     inputs: case values -> its positional arguments, tensors and numbers, made with torch's default device.
     reference: the oracle, run on float64, float32 and meta copies of the inputs; device-neutral.
     outputs: a name for each tensor that the entry returns.
+    refuses: calls that raise ValueError.
     tolerance: least relative error allowed, by dtype, where the library's is wrong for a reason that the spec gives.
     deterministic: results repeat bit for bit on a GPU.
     mutates: inputs, by the reference's argument names, that the entry changes in place.
@@ -194,10 +207,12 @@ class Exercise:
     entry: str
     cases: Sequence[Case]
     kind: str = "kernel"
+    also: Mapping[str, Entry] = field(default_factory=dict)
     inputs: Callable | None = None
     reference: Callable | None = None
     outputs: Sequence[str] = ("out",)
-    moves: Moves | None = None
+    refuses: Sequence[Case] = ()
+    moves: Sequence[Moves] = ()
     prediction: Prediction | None = None
     speed: Sequence[Speed] = ()
     tuning: Tuning | None = None
@@ -212,6 +227,16 @@ class Exercise:
         if self.kind not in KINDS or (self.kind == "kernel") != bool(self.inputs and self.reference):
             kinds = " or ".join(KINDS)
             raise ValueError(f"{self.entry}: kind is {kinds}; a kernel has inputs and a reference, a benchmark neither")
+        named = [*self.cases, *self.refuses, *(m.case for m in self.moves), *(s.case for s in self.speed)]
+        if unknown := {c.entry for c in named} - {None, *self.also}:
+            raise ValueError(f"{self.entry}: `also` holds no {', '.join(sorted(unknown))}, which a case names")
+
+    def of(self, case: Case) -> "Exercise":
+        """The exercise as it is for a case: entry, inputs, reference, outputs and mutates are those of its entry."""
+        if case.entry not in self.also:
+            return self
+        entry = self.also[case.entry]
+        return replace(self, entry=case.entry, **{f.name: getattr(entry, f.name) for f in fields(entry)})
 
     @property
     def argument_names(self) -> list[str]:
@@ -221,14 +246,27 @@ class Exercise:
         return list(code.co_varnames[: code.co_argcount])
 
     def find(self, case_id: str) -> Case:
-        for c in self.cases:
+        for c in [*self.cases, *self.refuses]:
             if c.id == case_id:
                 return c
         raise KeyError(f"no case {case_id!r}; there are {', '.join(c.id for c in self.cases)}")
 
 
-def normal(*shape, dtype=torch.float32, scale=1.0, mean=0.0) -> torch.Tensor:
-    """Normal numbers [*shape] on torch's default device, rounded to dtype."""
+def normal(*shape, dtype=torch.float32, scale=1.0, mean=0.0, strides=None) -> torch.Tensor:
+    """Normal numbers [*shape] on torch's default device, rounded to dtype; `strides` apart, in elements."""
+    if strides is not None:
+        numbers = normal(span(shape, strides), dtype=dtype, scale=scale, mean=mean)
+        return numbers.as_strided(shape, strides)
     if torch.get_default_device().type == "meta":  # where arithmetic would first import torch's compiler, for 2 s
         return torch.empty(shape, dtype=dtype)
     return torch.empty(shape).normal_(mean, scale).to(dtype)
+
+
+def gradients(function: Callable, inputs: Sequence[torch.Tensor], upstream: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """For the reference of a backward: the gradient of each of the inputs, where function(*inputs) has `upstream`."""
+    return differentiate(function, [t.detach().requires_grad_() for t in inputs], upstream)
+
+
+def differentiate(function, leaves, upstream):
+    # a name of its own, so that the selfcheck can put finite differences here
+    return torch.autograd.grad(function(*leaves), leaves, upstream)

@@ -10,7 +10,7 @@ import torch
 from . import ladder, moves, own
 from .call import Call
 from .catalog import Part
-from .exercise import SHORT, Case
+from .exercise import SHORT, Case, Moves
 from .grader import ARCHS, Grading
 from .inspection import Access, CannotInspect, Compiled, Inspection, Launch, Traced, here
 from .words import TORCH, Verdict
@@ -51,9 +51,10 @@ def inspected(grading: Grading, tree: Path, listed: bool, starting: Callable) ->
     for node in ast.walk(module):
         if isinstance(node, ast.stmt) and not hasattr(node, "body"):
             found.first |= dict.fromkeys(range(node.lineno, node.end_lineno + 1), node.lineno)
-    if grading.exercise.moves:
-        starting("is traced")
-        trace(found, grading)
+    for wanted in grading.exercise.moves:
+        starting(f"is traced: {wanted.case.id}")
+        traced = trace(found, grading, wanted)
+        found.calls += [traced] if traced else []
     if grading.gpu:
         for speed in grading.exercise.speed:
             starting(f"is timed: {speed.case.id}")
@@ -68,7 +69,7 @@ def compile_all(found: Inspection, grading: Grading, listed: bool) -> None:
     stated = {speed.case.id: speed for speed in exercise.speed}
     for case in [speed.case for speed in exercise.speed] or exercise.cases[:1]:
         with torch.device("meta"):
-            inputs = exercise.inputs(**case.values)
+            inputs = exercise.of(case).inputs(**case.values)
         call = Compiled(case, [], dot_dtype(inputs))
         if speed := stated.get(case.id):
             call.bytes, call.flops = speed.bytes(*inputs), speed.flops(*inputs) if speed.flops else 0
@@ -105,14 +106,13 @@ def first_failure(grading: Grading) -> tuple[Case, Verdict] | None:
     return None
 
 
-def trace(found: Inspection, grading: Grading) -> None:
-    """The call that `moves` grades: traced, right or wrong, and compiled for the width of each access."""
-    wanted = grading.exercise.moves
+def trace(found: Inspection, grading: Grading, wanted: Moves) -> Traced | None:
+    """A call that `moves` grades: traced, right or wrong, and compiled for the width of each access."""
     with Call(grading, "interpret", wanted.case) as call:
         answer = call.run()
         if "error" in answer:
             found.untraced = grading.told("interpret", answer["error"]).message
-            return
+            return None
         judged = moves.judge(wanted, call.inputs, call.output_bytes, answer)
         memory, dtype = wanted.memory(*call.inputs), dot_dtype(call.inputs)
     merged = {}
@@ -129,7 +129,7 @@ def trace(found: Inspection, grading: Grading) -> None:
             access.tma |= any(found.same(line, access.line) for line in fact["tma"])
     facts, accesses = answer["facts"], [merged[key] for key in sorted(merged)]
     counted = answer["operations"], facts["flops"], facts["elementwise"]
-    found.traced = Traced(wanted.case, dtype, accesses, *judged, memory, *counted)
+    return Traced(wanted, dtype, accesses, *judged, memory, *counted)
 
 
 def dot_dtype(inputs) -> str:

@@ -36,6 +36,7 @@ class Grading:
 
     def __init__(self, part: Part, tree: Path, seed: int | None = None, peers: bool = False):
         self.part, self.exercise, self.file = part, part.exercise, part.file(tree).resolve()
+        self.asked = self.exercise  # as it is for the entry that was asked last
         self.seed = int.from_bytes(os.urandom(3), "big") if seed is None else seed
         self.gpu, self.peers, self.workers = torch.cuda.is_available(), peers, {}
 
@@ -43,6 +44,8 @@ class Grading:
         """The ladder, in order; a benchmark is correct, or it is not, and nothing more."""
         for case in self.exercise.cases:
             yield Check("correct", f"correct {case.id}", lambda case=case: self._timed(self.correct, case))
+        for case in self.exercise.refuses:
+            yield Check("correct", f"correct refuses {case.id}", lambda case=case: self._timed(self.refuses, case))
         if self.exercise.kind == "benchmark":
             return
         yield Check("correct", OWN, lambda: self._timed(self.own))
@@ -50,8 +53,9 @@ class Grading:
             yield Check("compiles", f"compiles sm_{arch}", lambda arch=arch: self._timed(self.compiles, arch))
         if self.exercise.tuning:
             yield Check("compiles", "compiles as tuned", lambda: self._timed(self.tunes))
-        if self.exercise.moves:
-            yield Check("moves", "moves", lambda: self._timed(self.moves))
+        for wanted in self.exercise.moves:
+            name = "moves" if len(self.exercise.moves) == 1 else f"moves {wanted.case.id}"
+            yield Check("moves", name, lambda wanted=wanted: self._timed(self.moves, wanted))
         if prediction := self.exercise.prediction:
             yield Check("moves", f"moves {prediction.function}", lambda: self._timed(self.predicts))
         for speed in self.exercise.speed:
@@ -88,8 +92,7 @@ class Grading:
             text = own.emptied(self.file.read_text(encoding="utf-8"))
         except (SyntaxError, ValueError, RecursionError) as error:
             return Verdict("fail", f"the file cannot be read: {error}")
-        moves = [self.exercise.moves.case] if self.exercise.moves else []
-        cases = {"interpret": [self.exercise.cases[0], *moves]}
+        cases = {"interpret": [self.exercise.cases[0], *(wanted.case for wanted in self.exercise.moves)]}
         if self.gpu:
             cases["gpu"] = [self.exercise.cases[0], *(speed.case for speed in self.exercise.speed)]
         with tempfile.TemporaryDirectory(prefix="workbook-") as tree:
@@ -103,6 +106,19 @@ class Grading:
                             still = f"the result for {case.id} is right even with every kernel emptied"
                             return Verdict("fail", f"{still}: {TORCH}")
         return Verdict("pass")
+
+    def refuses(self, case: Case) -> Verdict:
+        """Whether a call that makes no sense raises ValueError."""
+        with Call(self, "interpret", case) as call:
+            answer = call.run()
+        if answer.get("error", {}).get("type") == "ValueError":
+            return Verdict("pass")
+        if "error" in answer:
+            verdict = self.told("interpret", answer["error"])
+            if verdict.status == "fail":
+                verdict.message = f"{case.id} is to raise ValueError, and fails otherwise: {verdict.message}"
+            return verdict
+        return Verdict("fail", f"accepts {case.id}, which is to raise ValueError: see the docstring of the function")
 
     def compiles(self, arch: int) -> Verdict:
         """The first and the timed configurations, compiled for one architecture."""
@@ -149,9 +165,9 @@ class Grading:
                 return Verdict("fail", fault)
         return Verdict("pass")
 
-    def moves(self) -> Verdict:
+    def moves(self, wanted: Moves) -> Verdict:
         """Bytes, sectors, launches and memory of one call on the CPU."""
-        verdict = self.judge("interpret", self.exercise.moves.case, self.exercise.moves)
+        verdict = self.judge("interpret", wanted.case, wanted)
         if verdict.status == "fail" and "figures" not in verdict.facts:
             verdict.message = f"not measured: {verdict.message}"
         return verdict
@@ -197,7 +213,7 @@ class Grading:
 
     def ask(self, mode: str, do: str, case: Case, **request) -> dict:
         """The answer of this part's worker, started on demand, to a request."""
-        worker = self.worker(mode)
+        worker, self.asked = self.worker(mode), self.exercise.of(case)
         if "error" in worker.loaded:
             return worker.loaded
         return worker.ask(do, DEADLINE[mode], entry=case.entry or self.exercise.entry, **request)
@@ -208,21 +224,21 @@ class Grading:
         printed = worker.printed()
         if error["type"] in ("TimeOut", "Died", "Nonsense") or "error" in worker.loaded or mode == "gpu":
             self.drop(mode)  # an error can poison a CUDA context
-        verdict = told(error, self.part, self.exercise, self.file, calls)
+        verdict = told(error, self.part, self.asked, self.file, calls)
         verdict.printed = printed
         return verdict
 
     def _described(self, case: Case) -> list:
         """The arguments of a case without data."""
         with torch.device("meta"):
-            inputs = self.exercise.inputs(**case.values)
+            inputs = self.exercise.of(case).inputs(**case.values)
         return [buffers.describe(0, a) if isinstance(a, torch.Tensor) else a for a in inputs]
 
     def inputs(self, case: Case, device: str = "cpu", salt: int = 0) -> list:
         """The arguments of a case, the same at every call with one seed, device and salt."""
         torch.manual_seed((self.seed ^ zlib.crc32(case.id.encode())) + salt)
         with torch.device(device):
-            return list(self.exercise.inputs(**case.values))
+            return list(self.exercise.of(case).inputs(**case.values))
 
     def _again(self, told: dict, arch: int, listed: bool) -> dict:
         """Compiles the kernels that a submission's worker told of once more, in one where no submission ever was."""

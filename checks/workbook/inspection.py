@@ -7,7 +7,7 @@ import torch
 
 from . import ceilings, devices, moves
 from .catalog import Part
-from .exercise import Case
+from .exercise import Case, Moves
 from .occupancy import Occupancy, occupancy
 from .words import Verdict
 
@@ -76,13 +76,13 @@ class Access:
 
 @dataclass
 class Traced:
-    """The call that `moves` grades: what each line accesses, and the complaints and figures of moves.judge.
+    """A call that `moves` grades: what each line accesses, and the complaints and figures of moves.judge.
 
     memory: bytes that may be allocated beyond the results. operations: torch's own, with their bytes. flops: of tl.dot;
     elementwise: all other floating-point operations.
     """
 
-    case: Case
+    wanted: Moves
     dtype: str
     accesses: list[Access]
     complaints: list[str]
@@ -91,6 +91,10 @@ class Traced:
     operations: list[dict]
     flops: int
     elementwise: int
+
+    @property
+    def case(self) -> Case:
+        return self.wanted.case
 
     @property
     def intensity(self) -> float:
@@ -104,7 +108,7 @@ class Inspection:
 
     kernels: the lines of each function that is compiled for a GPU. first: of a line of a statement, the statement's
     first; the compiler and the interpreter name different ones. refused: by architecture, why it does not compile.
-    wrong: the first case that fails, and how. untraced: why the call that `moves` grades was not traced.
+    wrong: the first case that fails, and how. calls: those that `moves` grades. untraced: why one was not traced.
     """
 
     part: Part
@@ -115,13 +119,18 @@ class Inspection:
     compiled: list[Compiled] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     wrong: tuple[Case, Verdict] | None = None
-    traced: Traced | None = None
+    calls: list[Traced] = field(default_factory=list)
     untraced: str = ""
     measured: list[tuple[Case, Verdict]] = field(default_factory=list)
 
     @property
     def file(self) -> Path:
         return self.part.file(self.tree)
+
+    @property
+    def traced(self) -> Traced | None:
+        """The call that is spoken of: the first that moves too much, or else the first."""
+        return next((call for call in self.calls if call.complaints), self.calls[0] if self.calls else None)
 
     @property
     def archs(self) -> list[int]:

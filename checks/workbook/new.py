@@ -151,7 +151,7 @@ exercise = Exercise(
     inputs=lambda n: (normal(n),),
     reference=lambda x: 2 * x,
     cases=[case(n=1025), case(n=1), case(n=0), case(n=1023), case(n=1024), case(n=8191)],
-    moves=Moves(case(n=2**16), bytes=two_vectors),
+    moves=[Moves(case(n=2**16), bytes=two_vectors)],
     speed=[Speed(case(n=2**27), bytes=two_vectors, target=0.90, peers={"torch": lambda x: 2 * x})],
     bugs=[
         Bug("drops the ragged tail", ("triton.cdiv(n, BLOCK)", "max(1, n // BLOCK)"), caught="n=1025"),

@@ -42,10 +42,11 @@ def prepared(job: dict):
     """A function that calls the learner's entry once, on one set of inputs after the other; one that waits for it."""
     exercise = catalog.select(job["part"])[0].exercise
     case = next(speed.case for speed in exercise.speed if speed.case.id == job["case"])
+    exercise = exercise.of(case)
     module = worker.load(job["file"])
-    entry = getattr(module, case.entry or exercise.entry, None)
+    entry = getattr(module, exercise.entry, None)
     if not callable(entry):
-        raise worker.MissingEntry(f"the file defines no function {(case.entry or exercise.entry)!r}")
+        raise worker.MissingEntry(f"the file defines no function {exercise.entry!r}")
     gpu, sets = job["device"] == "cuda", 1
     if gpu:
         sets = min(SETS, 1 + 2 * torch.cuda.get_device_properties(0).L2_cache_size // max(1, job["bytes"]))

@@ -55,7 +55,7 @@ class Session:
     """A context: opened, it holds inputs and results of many calls in one arena that the worker has opened too."""
 
     def __init__(self, grading, speed):
-        self.grading, self.exercise, self.case = grading, grading.exercise, speed.case
+        self.grading, self.exercise, self.case = grading, grading.exercise.of(speed.case), speed.case
         self.inputs = grading.inputs(speed.case, "meta")
         self.promised = oracle.promised(self.exercise, self.inputs)
         self.size = sum(t.nbytes for t in [*self.inputs, *self.promised] if isinstance(t, torch.Tensor))

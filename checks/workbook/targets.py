@@ -35,7 +35,7 @@ def share(speed: Speed, device: devices.Device | None) -> float:
 def minimums(exercise: Exercise, speed: Speed) -> dict[str, str]:
     """For each GPU in STATED, and each on record: the least rate, and whether it is measured, derived or a guess."""
     with torch.device("meta"):
-        inputs = exercise.inputs(**speed.case.values)
+        inputs = exercise.of(speed.case).inputs(**speed.case.values)
     work, flops = speed.bytes(*inputs), speed.flops(*inputs) if speed.flops else 0
     found = {}
     for device in devices.DEVICES:

@@ -16,7 +16,7 @@ exercise = Exercise(
         case(n=3001, dtype=torch.float16), case(n=4096, dtype=torch.bfloat16),
         case(n=2**31 + 1, dtype=torch.float16, needs_gb=40, slices=by_rows(2**27)),
     ],
-    moves=Moves(case(n=2**16), bytes=three_vectors),
+    moves=[Moves(case(n=2**16), bytes=three_vectors)],
     speed=[
         Speed(case(n=2**27),
             bytes=three_vectors, flops=lambda x, y: x.numel(), target=0.90, peers={"torch": torch.add}),

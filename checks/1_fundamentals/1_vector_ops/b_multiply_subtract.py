@@ -35,7 +35,7 @@ exercise = Exercise(
         *(case(op=op, n=65, extremes=True) for op in OPS),
         case(op="subtract", n=2**31 + 1, dtype=torch.float16, needs_gb=40, slices=by_rows(2**27)),
     ],
-    moves=Moves(case(op="squared_difference", n=2**15, dtype=torch.bfloat16), bytes=three_vectors),
+    moves=[Moves(case(op="squared_difference", n=2**15, dtype=torch.bfloat16), bytes=three_vectors)],
     speed=[
         Speed(
             case(op="squared_difference", n=2**27, dtype=torch.bfloat16), bytes=three_vectors,

@@ -34,7 +34,7 @@ exercise = Exercise(
         case(n=2048, dtype=torch.bfloat16, steps=(2, 2, 2)),
         case(n=2**31 + 1, dtype=torch.float16, needs_gb=55, slices=by_rows(2**27)),
     ],
-    moves=Moves(case(n=2**15), bytes=four_vectors),
+    moves=[Moves(case(n=2**15), bytes=four_vectors)],
     speed=[
         Speed(
             case(n=2**27), bytes=four_vectors, flops=lambda x, y, z: 2 * x.numel(), target=0.90,

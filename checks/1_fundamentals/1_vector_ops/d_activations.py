@@ -47,7 +47,7 @@ exercise = Exercise(
         case(op="leaky_relu", n=300, slope=1.5),
         case(op="silu", n=2**31 + 1, dtype=torch.float16, needs_gb=40, slices=by_rows(2**27)),
     ],
-    moves=Moves(case(op="gelu", n=2**15, dtype=torch.bfloat16), bytes=two_vectors),
+    moves=[Moves(case(op="gelu", n=2**15, dtype=torch.bfloat16), bytes=two_vectors)],
     speed=[
         Speed(
             case(op="gelu", n=2**27, dtype=torch.bfloat16), bytes=two_vectors, flops=gelu_operations, target=0.65,

@@ -62,7 +62,7 @@ exercise = Exercise(
         case(m=2**16, n=2**15 + 1, dtype=torch.bfloat16, needs_gb=40, slices=by_rows(2**11)),
         case(m=1, n=2**31 + 1, op="sum", dim=None, dtype=torch.bfloat16, needs_gb=60),
     ],
-    moves=Moves(case(m=4, n=2**13), bytes=one_read),
+    moves=[Moves(case(m=4, n=2**13), bytes=one_read)],
     speed=[
         Speed(case(m=2**14, n=2**13), bytes=one_read, flops=one_an_element, target=0.90, peers=peers),
         Speed(case(m=2**14, n=2**13, op="sum", dim=None),

@@ -85,7 +85,7 @@ exercise = Exercise(
         case(m=3, n=2500, op="max", dtype=torch.float16, values="nan"),
         case(m=2**16, n=2**15 + 1, dtype=torch.bfloat16, needs_gb=40, slices=by_rows(2**11)),
     ],
-    moves=Moves(case(m=4, n=2**13), bytes=one_read),
+    moves=[Moves(case(m=4, n=2**13), bytes=one_read)],
     speed=[
         Speed(case(m=2**14, n=2**13),
             bytes=one_read, flops=lambda x, op: x.numel(), target=0.88,

@@ -67,7 +67,7 @@ exercise = Exercise(
         case(m=3, n=1000, last=torch.nan), case(m=3, n=1000, last=torch.inf),
         case(m=2**18 + 1, n=2**13, dtype=torch.float16, needs_gb=40, slices=by_rows(2**14)),
     ],
-    moves=Moves(case(m=8, n=2**12), bytes=one_read),
+    moves=[Moves(case(m=8, n=2**12), bytes=one_read)],
     speed=[
         Speed(case(m=2**14, n=2**13),
             bytes=one_read, flops=mean_and_squares, target=0.95,

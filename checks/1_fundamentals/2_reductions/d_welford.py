@@ -71,7 +71,7 @@ exercise = Exercise(
         case(m=2, n=5000, last=torch.nan), case(m=2, n=5000, last=torch.inf), case(m=2, n=5000, first=torch.inf),
         case(m=2**11 + 1, n=2**20, dtype=torch.float16, needs_gb=40, slices=by_rows(2**7)),
     ],
-    moves=Moves(case(m=4, n=2**14), bytes=one_read),
+    moves=[Moves(case(m=4, n=2**14), bytes=one_read)],
     speed=[
         Speed(case(m=512, n=2**20),
             bytes=one_read, flops=mean_and_squares, target=0.90,

@@ -15,8 +15,7 @@ X_STRIDES, OUT = "*x.stride()", "columns[None, :] * m + rows[:, None]"
 
 
 def matrix(m, n, layout="contiguous", dtype=torch.float32, scale=20.0):
-    a, b = STRIDES[layout](m, n)
-    return [normal(1 + (m - 1) * a + (n - 1) * b, dtype=dtype, scale=scale).as_strided((m, n), (a, b))]
+    return [normal(m, n, dtype=dtype, scale=scale, strides=STRIDES[layout](m, n))]
 
 
 def in_and_out(x):
@@ -60,7 +59,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=2**15, dtype=torch.int8, needs_gb=20, slices=strips),
     ],
     # a padded x, so that making it contiguous first is a copy
-    moves=Moves(case(m=256, n=128, layout="padded", dtype=torch.float16), bytes=in_and_out),
+    moves=[Moves(case(m=256, n=128, layout="padded", dtype=torch.float16), bytes=in_and_out)],
     speed=[
         Speed(case(m=16384, n=8192), bytes=in_and_out, target=0.88, peers=peers),
         Speed(case(m=16384, n=8192, dtype=torch.float16), bytes=in_and_out, target=0.79, peers=peers),

@@ -18,11 +18,11 @@ ROW, COLUMN = "row_ptr + columns * stride_row, mask=columns < n", "column_ptr + 
 
 def operands(m, n, layout="contiguous", dtype=torch.float32, scale=1.0, mean=0.0):
     """x, row and column. With a large mean x * row and column nearly cancel."""
-    (a, b), c, d = STRIDES[layout](m, n)
+    strides, every_row, every_column = STRIDES[layout](m, n)
     return (
-        normal(1 + (m - 1) * a + (n - 1) * b, dtype=dtype, scale=scale, mean=mean).as_strided((m, n), (a, b)),
-        normal(1 + (n - 1) * c, dtype=dtype, mean=mean).as_strided((n,), (c,)),
-        normal(1 + (m - 1) * d, dtype=dtype, mean=-mean * mean).as_strided((m,), (d,)),
+        normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=strides),
+        normal(n, dtype=dtype, mean=mean, strides=(every_row,)),
+        normal(m, dtype=dtype, mean=-mean * mean, strides=(every_column,)),
     )
 
 
@@ -58,7 +58,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=28, slices=by_rows(2**10)),
     ],
     # a padded x, so that making it contiguous first is a copy; each tile reads its pieces of row and column anew
-    moves=Moves(case(m=128, n=512, layout="padded", dtype=torch.bfloat16), bytes=necessary, slack=1.15),
+    moves=[Moves(case(m=128, n=512, layout="padded", dtype=torch.bfloat16), bytes=necessary, slack=1.15)],
     speed=[
         Speed(
             case(m=16384, n=8192, dtype=torch.bfloat16), bytes=necessary,

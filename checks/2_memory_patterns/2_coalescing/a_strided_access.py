@@ -44,7 +44,6 @@ exercise = Exercise(
     outputs=("copy",),
     inputs=inputs,
     reference=laid_out_anew,
-    provisional=True,
     cases=[
         case(n=4099, stride=3), case(n=1, stride=1), case(n=0, stride=1), case(n=0, stride=4), case(n=1, stride=7),
         case(n=5, stride=7), case(n=7, stride=7), case(n=8, stride=7), case(n=5, stride=2**31),
@@ -57,7 +56,7 @@ exercise = Exercise(
         case(n=2**31 + 33, stride=1024, dtype=torch.int8, needs_gb=24),
     ],
     # a third of what is loaded is of use, and all of what is stored: half
-    moves=Moves(case(n=3 * 2**11, stride=3), bytes=in_and_out, sectors=0.5),
+    moves=[Moves(case(n=3 * 2**11, stride=3), bytes=in_and_out, sectors=0.5)],
     prediction=Prediction(
         function="predicted_share",
         arguments=lambda x, stride: {"stride": stride, "itemsize": x.itemsize},

@@ -23,7 +23,6 @@ exercise = Exercise(
     kind="benchmark",
     entry="milliseconds",
     # the first two calls find nothing in an L2 of 96 MB, flushed or not; the last takes less than its launch
-    provisional=True,
     cases=[case(mb=2700), case(mb=300), case(mb=30), case(mb=80), case(mb=6)],
     bugs=[
         Bug("times the launch", *BY_HOST,

@@ -4,8 +4,7 @@ from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, cas
 
 def inputs(m, n, dtype=torch.float32, stride=None, scale=1.0, mean=0.0, values="normal"):
     """stride: elements from one row to the next; None: the rows are adjacent."""
-    stride = n if stride is None else stride
-    x = normal((m - 1) * stride + n, dtype=dtype, scale=scale, mean=mean).as_strided((m, n), (stride, 1))
+    x = normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=(n if stride is None else stride, 1))
     if values == "masked":  # some; all but the last; all
         x[0, ::2] = x[1, :-1] = x[2] = -torch.inf
     elif values == "nan":
@@ -88,7 +87,6 @@ exercise = Exercise(
     outputs=("softmax",),
     inputs=inputs,
     reference=softmax,
-    provisional=True,
     cases=[
         case(m=5, n=1000), case(m=1, n=1), case(m=3, n=2), case(m=0, n=5), case(m=5, n=0),
         case(m=3, n=1023), case(m=3, n=1024), case(m=3, n=1025), case(m=2, n=8191), case(m=1, n=32768),
@@ -104,7 +102,7 @@ exercise = Exercise(
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=28, slices=by_rows(2**11)),
     ],
     # rows that lie apart, so that making them contiguous first is a copy
-    moves=Moves(case(m=8, n=2**12, dtype=torch.bfloat16, stride=2**12 + 64), bytes=in_and_out),
+    moves=[Moves(case(m=8, n=2**12, dtype=torch.bfloat16, stride=2**12 + 64), bytes=in_and_out)],
     speed=[
         Speed(
             case(m=16384, n=8192, dtype=torch.bfloat16), bytes=in_and_out, target=0.88,

@@ -4,8 +4,7 @@ from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, case, normal
 
 def inputs(m, n, dtype=torch.float32, stride=None, scale=1.0, mean=0.0, values="normal"):
     """stride: elements from one row to the next; None: the rows are adjacent."""
-    stride = n if stride is None else stride
-    x = normal((m - 1) * stride + n, dtype=dtype, scale=scale, mean=mean).as_strided((m, n), (stride, 1))
+    x = normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=(n if stride is None else stride, 1))
     if values == "masked":  # some; all but the last; all; the first half
         x[::2, 0] = x[:-1, 1] = x[:, 2] = x[: m // 2, 3] = -torch.inf
     elif values == "nan":
@@ -74,7 +73,6 @@ exercise = Exercise(
     outputs=("softmax",),
     inputs=inputs,
     reference=softmax,
-    provisional=True,
     cases=[
         case(m=150, n=130), case(m=1, n=1), case(m=0, n=5), case(m=5, n=0), case(m=1, n=67), case(m=67, n=1),
         case(m=15, n=127), case(m=16, n=128), case(m=17, n=129), case(m=63, n=3), case(m=64, n=3), case(m=65, n=3),
@@ -89,12 +87,12 @@ exercise = Exercise(
         case(m=70, n=9, values="nan"), case(m=70, n=9, values="inf"),
         case(m=2**16 + 1, n=2**15, dtype=torch.bfloat16, needs_gb=28, slices=strips),
     ],
-    moves=Moves(
+    moves=[Moves(
         # rows that lie apart, so that making them contiguous first is a copy
         case(m=2048, n=128, stride=160), bytes=in_and_out,
         # three reads and a write, which is an honest way here, and the chunks' stats; another pass is too much
         slack=2.3, launches=3, memory=lambda x: x.nbytes // 4,
-    ),
+    )],
     speed=[
         Speed(case(m=16384, n=4096), bytes=in_and_out, target=0.35, peers=peers),
         Speed(case(m=16384, n=8192, dtype=torch.bfloat16), bytes=in_and_out, target=0.35, peers=peers),

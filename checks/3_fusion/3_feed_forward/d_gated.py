@@ -35,6 +35,12 @@ def gated(x, w):
     return F.silu(gate) * up
 
 
+def liger(x, w):
+    from liger_kernel.ops.mlp import gemm_swiglu
+
+    return gemm_swiglu(x[None], *w.chunk(2, 0), 1.0, store_preact=False)[0]
+
+
 def two_products(x, w):
     gate, up = w.chunk(2, 0)
     return F.silu(F.linear(x, gate)) * F.linear(x, up)
@@ -145,13 +151,14 @@ exercise = Exercise(
             case(m=8192, n=14336, k=4096), bytes=necessary, flops=products, target=0.80,
             peers={
                 "torch": gated, "torch.compile": gated,
-                "two products": two_products, "two products, torch.compile": two_products,
+                "two products": two_products, "two products, torch.compile": two_products, "liger": liger,
             },
         ),
     ],
     bugs=[
         Bug("two products and a pass", (KERNEL, SECOND_PASS + KERNEL), (f"    out = {SWIGLU}\n", ""),
-            (STORE, STORE_SUMS), (OUT, OUT + SUMS), (LAUNCH, LAUNCH.replace("out", "sums")), (RETURN, SECOND_LAUNCH + RETURN), rung="moves"),
+            (STORE, STORE_SUMS), (OUT, OUT + SUMS), (LAUNCH, LAUNCH.replace("out", "sums")),
+            (RETURN, SECOND_LAUNCH + RETURN), rung="moves"),
         Bug("one product after the other, each with x of its own", (ONE_TILE, ""), (W_PTRS, TWO_TILES),
             (ACC + LOOP, TWO_SUMS + TWO_LOOPS), (SPLIT, ""), rung="moves"),
         Bug("tiles of 32 x 32", (TILES, "TILE_M, TILE_N, TILE_K = 32, 32, 64"), rung="moves"),
@@ -186,7 +193,7 @@ exercise = Exercise(
             caught="m=130,n=144,k=80"),
         Bug("the last group is as high as the others", ("min(tiles_m - first, GROUP_M)", "GROUP_M"),
             caught="m=130,n=144,k=80"),
-        Bug("a grid for both products", (GRID, "triton.cdiv(m, TILE_M) * triton.cdiv(2 * n, TILE_N)"),
+        Bug("a grid for tiles as wide as the product's", (GRID, "triton.cdiv(m, TILE_M) * triton.cdiv(n, 2 * TILE_N)"),
             caught="m=130,n=144,k=80"),
     ],
     variants=[

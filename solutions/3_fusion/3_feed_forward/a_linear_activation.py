@@ -15,7 +15,7 @@ def activate(x, OP: tl.constexpr):
     """The activation OP of a tile of fp32 numbers."""
     # TODO: return the activation of x, by OP, for each of the four, with your own lines of 1.1d.
     ### BEGIN SOLUTION
-    # Nothing runs beside an epilogue that would hide its instructions: exp2 and this division are four, a sigmoid is 12
+    # nothing runs beside an epilogue that would hide its instructions: silu is five of them like this, 13 by tl.sigmoid
     if OP == "relu":
         return tl.where(x < 0, 0.0, x)
     elif OP == "silu":

@@ -11,6 +11,7 @@ import mmap
 import os
 
 import torch
+from torch._library.custom_ops import OPDEFS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ALIGN = 256  # bytes; what a CUDA allocation has, so that Triton specialises on the alignment as it does for users
@@ -137,6 +138,14 @@ EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided
 FILLED = {"zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full"}
 
 
+def plain(function):
+    """The function behind an operator that torch.library made, or a function as it is.
+
+    An operator refuses a result that shares its storage with an argument, as all that lies in an arena does.
+    """
+    return getattr(function, "_init_fn", function)
+
+
 class Heap(TorchDispatchMode):
     """While a graded call runs: new tensors come from the arena, and what torch itself does is written down.
 
@@ -148,6 +157,10 @@ class Heap(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # skipping would import torch's compiler first, which takes 2 s
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        return True  # otherwise torch.compile would compile nothing below this mode, and not say so
+
     def __init__(self, arena: torch.Tensor, start: int, end: int, quiet=lambda: False):
         super().__init__()
         self.arena, self.layout, self.end, self.quiet = arena, Layout(start), end, quiet
@@ -157,6 +170,11 @@ class Heap(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.quiet():
             return func(*args, **kwargs)
+        with self:  # what the learner's operators call is seen here too, and what torch's consist of, as in autograd
+            if operator := OPDEFS.get(func._schema.name):
+                return plain(operator)(*args, **kwargs)
+            if (out := func.decompose(*args, **kwargs)) is not NotImplemented:
+                return out
         name = func.overloadpacket.__name__
         out = func(*args, **kwargs)
         if name in EMPTY | FILLED and out.device.type == self.arena.device.type:

@@ -201,6 +201,8 @@ class Exercise:
     mutates: inputs, by the reference's argument names, that the entry changes in place.
     provisional: not measured on a GPU as it is now; its targets are a guess until it is, and say so.
     tuning: how its autotuner behaves, where it has one.
+    graph: where the entry is an operator of torch.library, a call that torch.compile has to take whole, forward and
+    backward, with the kernels in its graph.
     bugs: the first whose rung is `moves` or `fast` is the naive kernel that the target of `speed` must fail.
     """
 
@@ -216,6 +218,7 @@ class Exercise:
     prediction: Prediction | None = None
     speed: Sequence[Speed] = ()
     tuning: Tuning | None = None
+    graph: Case | None = None
     bugs: Sequence[Bug] = ()
     variants: Sequence[Variant] = ()
     tolerance: Mapping[torch.dtype, float] = field(default_factory=dict)

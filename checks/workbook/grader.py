@@ -19,6 +19,7 @@ from .words import TORCH, Verdict, told
 
 DEADLINE = {"import": 20.0, "interpret": 20.0, "simulate": 10.0, "gpu": 60.0, "compile": 90.0}  # seconds
 OWN = "correct by its own kernels"
+GRAPH = "compiles in a graph"
 ARCHS = (80, 86, 90)  # A100; RTX 30, with the shared memory of RTX 40 and L4 too; H100
 
 
@@ -53,6 +54,8 @@ class Grading:
             yield Check("compiles", f"compiles sm_{arch}", lambda arch=arch: self._timed(self.compiles, arch))
         if self.exercise.tuning:
             yield Check("compiles", "compiles as tuned", lambda: self._timed(self.tunes))
+        if self.exercise.graph:
+            yield Check("compiles", GRAPH, lambda: self._timed(self.in_a_graph))
         for wanted in self.exercise.moves:
             name = "moves" if len(self.exercise.moves) == 1 else f"moves {wanted.case.id}"
             yield Check("moves", name, lambda wanted=wanted: self._timed(self.moves, wanted))
@@ -163,6 +166,22 @@ class Grading:
                 return self.told("compile", nonsense()["error"])
             if fault:
                 return Verdict("fail", fault)
+        return Verdict("pass")
+
+    def in_a_graph(self) -> Verdict:
+        """Whether torch.compile takes a call whole, with its kernels in the graph. By the worker's word."""
+        case = self.exercise.graph
+        answer = self.ask("compile", "graph", case, args=self._described(case), arch=ARCHS[-1])
+        if "error" in answer:
+            return self.told("compile", answer["error"])
+        try:
+            alone, both = count(answer["alone"]), count(answer["both"])
+        except (KeyError, ValueError):
+            return self.told("compile", nonsense()["error"])
+        if not alone or both <= alone:
+            missing = "the backward" if alone else "the forward"
+            why = "launch each by wrap_triton(kernel)[grid](...), in a function that is a triton_op itself"
+            return Verdict("fail", f"the graph that torch.compile makes has no kernel of {missing}: {why}")
         return Verdict("pass")
 
     def moves(self, wanted: Moves) -> Verdict:

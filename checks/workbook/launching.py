@@ -1,6 +1,7 @@
 """Launches in Triton's interpreter made right: what they take, refuse and copy. Part of repair.py."""
 
 import numpy as np
+import torch
 import triton.language as tl
 from triton import knobs
 from triton.runtime import interpreter
@@ -15,6 +16,7 @@ def install() -> None:
     share_arguments()
     refuse_impossible_launches()
     tune_without_a_driver()
+    launch_what_is_wrapped()
 
 
 def pass_booleans() -> None:
@@ -56,3 +58,8 @@ def tune_without_a_driver() -> None:
 
     Autotuner._bench = bench
     knobs.autotuning.print = False  # nothing was measured
+
+
+def launch_what_is_wrapped() -> None:
+    """Without it torch.library.wrap_triton (before torch 2.13) refuses a kernel that is interpreted."""
+    torch.library.wrap_triton = lambda kernel: kernel

@@ -53,6 +53,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen]:
         "PYTHONPATH": os.pathsep.join([PACKAGES, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # so that torch.compile starts no processes in a worker
         "TRITON_DEFAULT_FP_FUSION": "1",  # what it is anyway; 3.9 warns where it is not said
         **switches,
     }

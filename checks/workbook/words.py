@@ -54,6 +54,8 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path, calls: str = "
         text = f"{kind}: {message}: does a block lack its [:, None] or [None, :]?"
     elif kind == "IncompatibleTypeErrorImpl":
         text = f"{message}: does a comparison beside & or | lack its brackets, as in `(a < b) & (c < d)`?"
+    elif "data pointer of Tensor (e.g. FakeTensor" in message:
+        text = "a kernel is launched while torch.compile traces: launch it by `wrap_triton(kernel)[grid](...)`"
     elif "'function' object has no attribute" in message:
         text = f"{message}: a function that a kernel calls needs @triton.jit too"
     elif kind == "AssertionError" and message.endswith("is not string"):

@@ -30,7 +30,7 @@ def prepare(mode: str) -> None:
     if mode == "gpu":
         from . import allocator, unseen  # noqa: F401
     if mode == "compile":
-        from . import autotuner, codegen  # noqa: F401
+        from . import autotuner, codegen, graph  # noqa: F401
 
         codegen.warm_up()
 
@@ -73,6 +73,8 @@ def run(mode: str, job: dict, scratch: str, seed: str, channel: int, arena: int,
             entry = getattr(module, request["entry"], None)
             if not callable(entry):
                 raise MissingEntry(f"the file defines no function {request['entry']!r}")
+            if request["do"] != "graph":
+                entry = buffers.plain(entry)
             say(request["to"], done=request["do"], **getattr(kit, request["do"])(entry, request))
         except BaseException as error:
             say(request["to"], error=describe(error, file))
@@ -151,9 +153,10 @@ class Compiler:
     """Compiles what the entry launches, on tensors without data."""
 
     def __init__(self, buffers, arena):
-        from . import autotuner, codegen
+        from . import autotuner, codegen, graph
 
-        self.codegen, self.autotuner, self.arena = codegen, autotuner, buffers.attach(arena).numpy()
+        self.codegen, self.autotuner, self.kernels = codegen, autotuner, graph.kernels
+        self.arena = buffers.attach(arena).numpy()
 
     def compile(self, entry, request):
         args = self.codegen.arguments(request["args"])
@@ -174,6 +177,11 @@ class Compiler:
             for args in request["calls"]:
                 entry(*self.codegen.arguments(args))
         return {"facts": tunings}
+
+    def graph(self, entry, request):
+        """How many kernels are in the graph that torch.compile makes of a call, alone and with its backward."""
+        alone, both = self.kernels(entry, self.codegen.arguments(request["args"]), request["arch"])
+        return {"alone": alone, "both": both}
 
     def again(self, entry, request):
         """Compiles the intermediate code that lies in the arena: what another worker told of, without its word."""

@@ -1,0 +1,42 @@
+"""Weighted values.
+
+p @ v for every head of a batch. A program takes the whole width of a head, so that p, by far the largest of the three,
+is read once; the result is laid out as tokens are, their heads side by side.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def weighted_values_kernel(
+    p_ptr, v_ptr, out_ptr, heads, queries, keys, head_dim,
+    stride_pb, stride_ph, stride_pq, stride_pk, stride_vb, stride_vh, stride_vs, stride_vd,
+    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    # TODO: TILE_Q rows of p @ v of one head, over TILE_K keys at a time. BLOCK_D is at least head_dim. p is [batch,
+    # heads, queries, keys] and v [batch, heads, keys, head_dim], with the strides given; out is contiguous, [batch,
+    # queries, heads, head_dim]. Accumulate in fp32; load each weight once. Programs that run together should want the
+    # same values.
+    tl.static_assert(False, "TODO 3.2c, blank 1")
+
+
+def weighted_values(p, v):
+    """The values of attention, weighted: p @ v for each head, the heads of a token side by side.
+
+    p: [batch, heads, queries, keys], v: [batch, heads, keys, head_dim], head_dim <= 256, any strides, both fp16 or
+    both bf16. Accumulates in fp32. Returns [batch, queries, heads, head_dim], contiguous, the same dtype: what the next
+    layer reads as [batch, queries, heads * head_dim]. Raises ValueError where shapes or dtypes do not fit.
+    """
+    if p.dim() != 4 or v.shape[:3] != (*p.shape[:2], p.shape[3]) or v.dim() != 4:
+        raise ValueError(f"p is {list(p.shape)}, v {list(v.shape)}: 4 sizes each, batch, heads and keys the same")
+    if p.dtype not in (torch.float16, torch.bfloat16) or v.dtype != p.dtype:
+        raise ValueError(f"p is {p.dtype}, v {v.dtype}: both have to be float16, or both bfloat16")
+    batch, heads, queries, keys = p.shape
+    head_dim = v.shape[3]
+    if head_dim > 256:
+        raise ValueError(f"head_dim is {head_dim}, at most 256 are allowed")
+    # TODO: allocate `out`, choose the tiles, launch the kernel, one program for TILE_Q queries of a head. All tiles
+    # together have to fit 99 KB of shared memory, for any head_dim.
+    raise NotImplementedError("TODO 3.2c, blank 2")

@@ -21,8 +21,8 @@ def layer_norm(x, w, b, eps):
     """Each row of x, normalised to mean 0 and variance 1, times w, plus b (Ba, Kiros, Hinton 2016).
 
     x: [m, n], 1 <= n <= 32768, its rows may lie apart, or be the same. w, b: [n], contiguous. Each fp32, fp16 or bf16.
-    eps: added to the variance, which is that of all there is: divided by n. Works in fp32. A row with a NaN or an inf in
-    it gives NaN.
+    eps: added to the variance, which is that of all there is: divided by n. Works in fp32. A row with a NaN or an inf
+    in it gives NaN.
     Returns y [m, n], contiguous, of x's dtype; mean [m] and rstd [m], fp32, where rstd is 1 / sqrt(variance + eps).
     Raises ValueError for shapes and widths that do not fit, and where the elements of a row are not adjacent.
     """

@@ -123,7 +123,7 @@ exercise = Exercise(
         case(entry=AUTOGRAD, m=5, n=1000), case(entry=AUTOGRAD, m=7, n=13, eps=2.0),
         case(entry=AUTOGRAD, m=70, n=100, dy="of a sum", dtype=torch.bfloat16, weights=torch.float32),
         case(m=70, n=100), case(m=1, n=1), case(m=7, n=13), case(m=0, n=5), case(m=131, n=17),
-        case(m=9, n=4097), case(m=3, n=1023), case(m=3, n=1024), case(m=3, n=1025), case(m=1, n=32768),
+        case(m=9, n=4097), case(m=3, n=1023), case(m=3, n=1024), case(m=3, n=1025), case(m=1, n=16384),
         case(m=67, n=77, dtype=torch.float16), case(m=9, n=8191, dtype=torch.bfloat16),
         case(m=5, n=300, dtype=torch.bfloat16, weights=torch.float32),
         case(m=5, n=300, stride=307), case(m=70, n=30, stride=0, dtype=torch.bfloat16),
@@ -139,7 +139,7 @@ exercise = Exercise(
         case(m=3, n=1000, stride=2**30, dtype=torch.bfloat16, needs_gb=24),
     ],
     refuses=[
-        case(m=1, n=32769), case(m=3, n=4, wrong="dy"), case(m=3, n=4, wrong="w"), case(m=3, n=4, wrong="mean"),
+        case(m=1, n=16385), case(m=3, n=4, wrong="dy"), case(m=3, n=4, wrong="w"), case(m=3, n=4, wrong="mean"),
         case(m=3, n=4, wrong="rstd"), case(m=3, n=4, wrong="one row"), case(m=3, n=4, wrong="turned"),
     ],
     # rows that lie apart, so that making them contiguous first is a copy; the partial sums are written and read

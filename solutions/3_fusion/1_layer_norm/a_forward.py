@@ -19,11 +19,12 @@ def layer_norm_kernel(x_ptr, w_ptr, b_ptr, y_ptr, mean_ptr, rstd_ptr, n, stride_
     columns = tl.arange(0, BLOCK)
     mask = columns < n
     x = tl.load(x_ptr + row * stride_row + columns, mask=mask, other=0.0).to(tl.float32)
+    # before the sums, at which threads wait for each other: so they wait for memory once
+    w = tl.load(w_ptr + columns, mask=mask).to(tl.float32)
+    b = tl.load(b_ptr + columns, mask=mask).to(tl.float32)
     mean = tl.sum(x, 0) / n
     centred = tl.where(mask, x - mean, 0.0)
     rstd = tl.rsqrt(tl.sum(centred * centred, 0) / n + eps)
-    w = tl.load(w_ptr + columns, mask=mask).to(tl.float32)
-    b = tl.load(b_ptr + columns, mask=mask).to(tl.float32)
     tl.store(y_ptr + row * n + columns, centred * rstd * w + b, mask=mask)
     tl.store(mean_ptr + row, mean)
     tl.store(rstd_ptr + row, rstd)

@@ -33,8 +33,8 @@ def add_up_kernel(partial_dw_ptr, partial_db_ptr, dw_ptr, db_ptr, parts, n, TILE
 
 def check(x, **vectors):
     """Raises ValueError where x cannot be normalised, or one of `vectors` is not as long as a row of it."""
-    if x.dim() != 2 or not 1 <= x.shape[1] <= 32768:
-        raise ValueError(f"x is {list(x.shape)}: it has to be [m, n], and n from 1 to 32768")
+    if x.dim() != 2 or not 1 <= x.shape[1] <= 16384:
+        raise ValueError(f"x is {list(x.shape)}: it has to be [m, n], and n from 1 to 16384")
     if x.shape[1] > 1 and x.stride(1) != 1:
         raise ValueError(f"the elements of a row of x lie {x.stride(1)} apart: they have to be adjacent")
     for name, vector in vectors.items():
@@ -43,7 +43,7 @@ def check(x, **vectors):
 
 
 def layer_norm_forward(x, w, b, eps):
-    """As layer_norm of 3.1a: y, mean and rstd. Raises ValueError as there."""
+    """As layer_norm of 3.1a, with n <= 16384: y, mean and rstd. Raises ValueError as there."""
     check(x, w=w, b=b)
     m, n = x.shape
     # TODO: as in 3.1a.
@@ -53,7 +53,7 @@ def layer_norm_forward(x, w, b, eps):
 def layer_norm_backward(dy, x, w, mean, rstd):
     """The gradients of a loss with respect to x, w and b, from dy, that with respect to y.
 
-    dy: [m, n], any strides (0 too). x: [m, n], 1 <= n <= 32768, its rows may lie apart, or be the same. w: [n],
+    dy: [m, n], any strides (0 too). x: [m, n], 1 <= n <= 16384, its rows may lie apart, or be the same. w: [n],
     contiguous. Each fp32, fp16 or bf16. mean, rstd: [m], fp32, contiguous, of layer_norm_forward. Adds in fp32.
     Returns dx [m, n], contiguous, of x's dtype; dw [n] and db [n], of w's dtype, 0 where there are no rows; the same
     bits every time on one GPU.

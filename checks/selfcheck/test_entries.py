@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from workbook import drawing, gather
+from workbook import compiles, drawing, gather
+from workbook import words as report_words
 from workbook.catalog import Part
 from workbook.exercise import Entry, Exercise, Moves, case, gradients, normal
 
@@ -123,3 +124,43 @@ def test_gradients_are_those_of_every_input():
     x, w = (torch.randn(3, 4, dtype=torch.float64) for _ in range(2))
     dx, dw = gradients(lambda x, w: x * w, [x, w], torch.ones(3, 4, dtype=torch.float64))
     assert torch.equal(dx, w) and torch.equal(dw, x)
+
+
+def test_what_spills_or_is_too_large_is_told_with_its_case():
+    kernel = {"kernel": "k", "shared": 0, "spills": 0}
+    assert compiles.judge([("n=1", kernel)], 80).message == ""
+    spilling = compiles.judge([("n=1", kernel), ("n=2", kernel | {"spills": 8})], 80)
+    assert spilling.status == "pass"
+    assert spilling.message == "k spills 8 bytes of registers for n=2: smaller tiles, or more warps, spill less"
+    large = compiles.judge([("n=2", kernel | {"shared": 101_377})], 86)
+    assert large.status == "fail" and "bytes of shared memory for n=2, 1 more than the 101,376" in large.message
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("Input shapes should have M >= 1, N >= 1 and K >= 16", "too narrow: the dimension that is summed over has at"),
+        (
+            "function SquareBackward returned an incorrect number of gradients (expected 4, got 3)",
+            "the backward returns too few gradients: one for each argument of the forward, None for",
+        ),
+        ("Pending unbacked symbols {u0} in returned outputs", "no branch in it may depend on what a tensor holds"),
+        (
+            "wrap_triton only works on kernels\n\n  Explanation: torch._dynamo ...",
+            "Error: wrap_triton only works on kern",
+        ),
+    ],
+)
+def test_what_torch_and_triton_say_is_said_in_other_words(tmp_path, message, words):
+    error = {"type": "RuntimeError", "message": message, "line": None}
+    told = report_words.told(error, PART, EXERCISE, tmp_path / "a_square.py").message
+    assert words in told and "Hint" not in told
+
+
+def test_a_product_that_no_tensor_core_takes_is_refused(grade):
+    narrow = "x = tl.load(x_ptr + offsets, mask=offsets < n)\n    tl.store(out_ptr + offsets, x * x,"
+    edit = (narrow, narrow.replace("x * x", "tl.sum(tl.dot(x[:, None], x[None, :]), 1)"))
+    found = verdicts(
+        grade, edit, ("(len(x), 1024),)](x, out, len(x), BLOCK=1024)", "(len(x), 16),)](x, out, len(x), BLOCK=16)")
+    )
+    assert "the dimension that is summed over has at least 16" in found["correct n=7"].message

@@ -76,6 +76,18 @@ class Call:
             return self._repeat(answer)
         return Verdict("pass")
 
+    def refused(self, answer: dict) -> Verdict:
+        """Passes where the call raised ValueError."""
+        error, case = answer.get("error"), self.case.id
+        if not error:
+            return Verdict("fail", f"accepts {case}, which is to raise ValueError: see the docstring of the function")
+        if error["type"] == "ValueError":
+            return Verdict("pass")
+        verdict = self.grading.told(self.mode, error)
+        if verdict.status == "fail":
+            verdict.message = f"{case} is to raise ValueError, and fails otherwise: {verdict.message}"
+        return verdict
+
     def _settle(self) -> None:
         """Waits until all that was written to the arena lies there: the worker's kernels do not wait for ours."""
         if self.device:

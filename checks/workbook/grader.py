@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import benchmark, buffers, ceilings, devices, doctor, moves, own, targets, timing, tuning, warm
+from . import benchmark, buffers, ceilings, compiles, doctor, moves, own, targets, timing, tuning, warm
 from .call import Call, count, nonsense
 from .catalog import Part
 from .exercise import Case, Moves
@@ -113,15 +113,7 @@ class Grading:
     def refuses(self, case: Case) -> Verdict:
         """Whether a call that makes no sense raises ValueError."""
         with Call(self, "interpret", case) as call:
-            answer = call.run()
-        if answer.get("error", {}).get("type") == "ValueError":
-            return Verdict("pass")
-        if "error" in answer:
-            verdict = self.told("interpret", answer["error"])
-            if verdict.status == "fail":
-                verdict.message = f"{case.id} is to raise ValueError, and fails otherwise: {verdict.message}"
-            return verdict
-        return Verdict("fail", f"accepts {case.id}, which is to raise ValueError: see the docstring of the function")
+            return call.refused(call.run())
 
     def compiles(self, arch: int) -> Verdict:
         """The first and the timed configurations, compiled for one architecture."""
@@ -130,22 +122,8 @@ class Grading:
             answer = self.compiled(case, arch)
             if "error" in answer:
                 return self.told("compile", answer["error"])
-            kernels += [kernel for kernel in answer["facts"] if kernel not in kernels]
-        if not kernels:
-            return Verdict("fail", f"no kernel is launched: {TORCH}")
-        facts = {"kernels": kernels}
-        limit = devices.SHARED[arch]
-        for kernel in facts["kernels"]:
-            if kernel["shared"] > limit:
-                over = kernel["shared"] - limit
-                return Verdict(
-                    "fail",
-                    f"{kernel['kernel']} needs {kernel['shared']:,} bytes of shared memory, {over:,} more than the "
-                    f"{limit:,} that a block has on sm_{arch}: make the tiles or num_stages smaller",
-                    facts,
-                )
-        spilling = [f"{k['kernel']} spills {k['spills']:,} bytes of registers" for k in facts["kernels"] if k["spills"]]
-        return Verdict("pass", "; ".join(sorted(set(spilling))), facts)
+            kernels += [(case.id, kernel) for kernel in answer["facts"] if kernel not in [k for _, k in kernels]]
+        return compiles.judge(kernels, arch)
 
     def compiled(self, case: Case, arch: int, listed: bool = False) -> dict:
         """{"facts": what each launch of a case compiles to, `listed` with its texts}, or {"error": why it does not}."""
@@ -175,20 +153,15 @@ class Grading:
         if "error" in answer:
             return self.told("compile", answer["error"])
         try:
-            alone, both = count(answer["alone"]), count(answer["both"])
+            return compiles.in_a_graph(count(answer["alone"]), count(answer["both"]))
         except (KeyError, ValueError):
             return self.told("compile", nonsense()["error"])
-        if not alone or both <= alone:
-            missing = "the backward" if alone else "the forward"
-            why = "launch each by wrap_triton(kernel)[grid](...), in a function that is a triton_op itself"
-            return Verdict("fail", f"the graph that torch.compile makes has no kernel of {missing}: {why}")
-        return Verdict("pass")
 
     def moves(self, wanted: Moves) -> Verdict:
         """Bytes, sectors, launches and memory of one call on the CPU."""
         verdict = self.judge("interpret", wanted.case, wanted)
-        if verdict.status == "fail" and "figures" not in verdict.facts:
-            verdict.message = f"not measured: {verdict.message}"
+        unmeasured = verdict.status == "fail" and "figures" not in verdict.facts
+        verdict.message = "not measured: " * unmeasured + verdict.message
         return verdict
 
     def predicts(self) -> Verdict:

@@ -15,6 +15,7 @@ def install() -> None:
     pass_booleans()
     share_arguments()
     refuse_impossible_launches()
+    refuse_narrow_products()
     tune_without_a_driver()
     launch_what_is_wrapped()
 
@@ -47,6 +48,13 @@ def refuse_impossible_launches() -> None:
         return plain(executor, *args, **kwargs)
 
     interpreter.GridExecutor.__call__ = launch
+
+
+def refuse_narrow_products() -> None:
+    """Without it tl.dot takes blocks that are narrower along k than an instruction of the tensor cores."""
+    interpreter.interpreter_builder.codegen_fns["min_dot_size"] = lambda lhs, rhs: (
+        (1, 1, 32) if lhs.scalar.primitive_bitwidth == 8 else (1, 1, 16)
+    )
 
 
 def tune_without_a_driver() -> None:

@@ -28,6 +28,8 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path, calls: str = "
     """The verdict (todo or fail) on an error that a worker told. calls: what the grader called, if not the entry."""
     # Triton's compiler quotes the whole kernel down to a caret; the line of it is quoted below
     line, message = error.get("line"), re.split(r"\n *\^\n", error["message"])[-1].strip()
+    # and torch's compiler goes on for those who work on torch
+    message = re.split(r"\n\s*(?:Hint:|Developer debug context|from user code|Set TORCHDYNAMO)", message)[0].rstrip()
     if (error.get("todo") or "").startswith(f"TODO {part.id}, "):
         return Verdict("todo", open_blanks(part, file))
     kind = error["type"]
@@ -52,6 +54,15 @@ def told(error: dict, part: Part, exercise: Exercise, file: Path, calls: str = "
         text = f"{kind}: {message}: begin, before the loop, with a block of the shape and dtype that it has in the end"
     elif "incompatible dimensions" in message:
         text = f"{kind}: {message}: does a block lack its [:, None] or [None, :]?"
+    elif least := re.search(r"Input shapes should have .* and K >= (\d+)", message):
+        text = f"the blocks of tl.dot are too narrow: the dimension that is summed over has at least {least[1]}"
+    elif found := re.search(r"returned an incorrect number of gradients \(expected (\d+), got (\d+)\)", message):
+        text = (
+            f"the backward returns {'too few' if int(found[2]) < int(found[1]) else 'too many'} gradients: one for "
+            "each argument of the forward, None for an argument that has none"
+        )
+    elif "Pending unbacked symbols" in message or "data-dependent" in message:
+        text = "torch.compile cannot take the call whole: no branch in it may depend on what a tensor holds"
     elif kind == "IncompatibleTypeErrorImpl":
         text = f"{message}: does a comparison beside & or | lack its brackets, as in `(a < b) & (c < d)`?"
     elif "data pointer of Tensor (e.g. FakeTensor" in message:

@@ -73,8 +73,7 @@ def run(mode: str, job: dict, scratch: str, seed: str, channel: int, arena: int,
             entry = getattr(module, request["entry"], None)
             if not callable(entry):
                 raise MissingEntry(f"the file defines no function {request['entry']!r}")
-            if request["do"] != "graph":
-                entry = buffers.plain(entry)
+            entry = entry if request["do"] == "graph" else buffers.plain(entry)
             say(request["to"], done=request["do"], **getattr(kit, request["do"])(entry, request))
         except BaseException as error:
             say(request["to"], error=describe(error, file))

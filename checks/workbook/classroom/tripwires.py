@@ -29,7 +29,7 @@ HOST = re.compile(
     "empty.*|new_empty.*|zeros.*|full.*|ones.*|size|stride|numel|dim|nelement|element_size|itemsize|is_contiguous|is_.*|"
     "view|view_as|reshape|flatten|t|transpose|permute|expand|expand_as|squeeze|unsqueeze|as_strided|unbind|split|chunk|"
     "device|finfo|iinfo|get_device_properties|get_device_capability|append|items|get|join|format|bit_length|index|"
-    "next_power_of_2|cdiv|Config|autotune|jit|heuristics"
+    "next_power_of_2|cdiv|Config|autotune|jit|heuristics|save_for_backward|mark_non_differentiable|apply"
 )
 
 

@@ -78,7 +78,7 @@ def enter(names: list[str], mode: str, file: str, scratch: str, seed: str, keep:
     processes.die_with_parent()
     if isolated:
         namespaces.build_root(scratch, file, seed, mode == "gpu")
-        scratch = "/tmp"
+        scratch = namespaces.SCRATCH
         child = os.fork()
         if child:  # the first process of the namespace: the others end with it
             processes.close_all(set())

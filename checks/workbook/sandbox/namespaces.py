@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .processes import libc
 
-SCRATCH_BYTES = 512 << 20
+SCRATCH, SCRATCH_BYTES = "/tmp", 512 << 20  # inside
 NOBODY = 2_000_000_000  # first of the user ids that a grader who is root gives its workers, one each
 SYSTEM = "/usr /bin /sbin /lib /lib32 /lib64 /etc /nix/store /run/opengl-driver".split()  # noqa: SIM905
 DEVICES = "null zero full random urandom".split()  # noqa: SIM905
@@ -102,9 +102,9 @@ def build_root(base: str, file: str, seed: str, gpu: bool) -> None:
     _check(libc.unshare(NEWNS), "a new mount namespace")
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=16m,mode=755")
-    for folder, size in (("/tmp", SCRATCH_BYTES), ("/dev/shm", SCRATCH_BYTES)):
+    for folder in (SCRATCH, "/dev/shm"):
         os.makedirs(base + folder)
-        _mount("tmpfs", base + folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=1777")
+        _mount("tmpfs", base + folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={SCRATCH_BYTES},mode=1777")
     for path in [*visible(), *(["/sys"] if gpu else [])]:
         if os.path.islink(path):
             os.makedirs(os.path.dirname(base + path), exist_ok=True)
@@ -119,8 +119,9 @@ def build_root(base: str, file: str, seed: str, gpu: bool) -> None:
     if not os.path.exists(base + file):
         os.makedirs(os.path.dirname(base + file), exist_ok=True)
         shutil.copyfile(file, base + file)
-    shutil.copytree(seed, f"{base}/tmp/triton", copy_function=shutil.copyfile)
-    for folder, _, names in os.walk(f"{base}/tmp/triton"):
+    cache = os.path.join(base + SCRATCH, "triton")
+    shutil.copytree(seed, cache, copy_function=shutil.copyfile)
+    for folder, _, names in os.walk(cache):
         os.chmod(folder, 0o777)
         for name in names:
             os.chmod(os.path.join(folder, name), 0o755)

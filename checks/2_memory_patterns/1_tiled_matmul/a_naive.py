@@ -1,13 +1,7 @@
 import torch
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case, normal
+from workbook.layouts import MATRIX
 
-LAYOUTS = {  # (m, n) -> the strides of a matrix, in elements
-    "rows": lambda m, n: (n, 1),
-    "columns": lambda m, n: (1, m),
-    "padded": lambda m, n: (n + 24, 1),
-    "every_other": lambda m, n: (4 * n, 2),
-    "same_rows": lambda m, n: (0, 1),
-}
 # what bugs and variants change
 TILES, GRID = "TILE_M, TILE_N, TILE_K = 128, 128, 64", "triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)"
 A_MASK = "mask=(rows < m)[:, None] & (inner < k - start)[None, :]"
@@ -16,7 +10,7 @@ C_MASK = "mask=(rows < m)[:, None] & (columns < n)[None, :]"
 
 
 def matrix(m, n, layout, dtype, mean=0.0):
-    return normal(m, n, dtype=dtype, mean=mean, strides=LAYOUTS[layout](m, n))
+    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
 
 
 def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):

@@ -1,13 +1,7 @@
 import torch
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, Window, by_rows, case, normal
+from workbook.layouts import MATRIX
 
-LAYOUTS = {  # (m, n) -> the strides of a matrix, in elements
-    "rows": lambda m, n: (n, 1),
-    "columns": lambda m, n: (1, m),
-    "padded": lambda m, n: (n + 24, 1),
-    "every_other": lambda m, n: (4 * n, 2),
-    "same_rows": lambda m, n: (0, 1),
-}
 GROUP = """    tiles_m, tiles_n = tl.cdiv(m, TILE_M), tl.cdiv(n, TILE_N)
     first = tl.program_id(0) // (GROUP_M * tiles_n) * GROUP_M
     height = min(tiles_m - first, GROUP_M)
@@ -22,7 +16,7 @@ ROW_BY_ROW = """    tiles_n = tl.cdiv(n, TILE_N)
 
 
 def matrix(m, n, layout, dtype, mean=0.0):
-    return normal(m, n, dtype=dtype, mean=mean, strides=LAYOUTS[layout](m, n))
+    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
 
 
 def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):

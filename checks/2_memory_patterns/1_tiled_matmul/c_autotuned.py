@@ -1,13 +1,7 @@
 import torch
 from workbook.exercise import Bug, Exercise, Moves, Speed, Tuning, Variant, by_rows, case, normal
+from workbook.layouts import MATRIX
 
-LAYOUTS = {  # (m, n) -> the strides of a matrix, in elements
-    "rows": lambda m, n: (n, 1),
-    "columns": lambda m, n: (1, m),
-    "padded": lambda m, n: (n + 24, 1),
-    "every_other": lambda m, n: (4 * n, 2),
-    "same_rows": lambda m, n: (0, 1),
-}
 CONFIGS = """CONFIGS = [
     config(128, 256, 64, num_warps=8, num_stages=4),
     config(128, 128, 64, num_warps=8, num_stages=5),
@@ -21,7 +15,7 @@ KEPT = "        if c.num_stages * (tile_m + tile_n) * tile_k * a.element_size() 
 
 
 def matrix(m, n, layout, dtype, mean=0.0):
-    return normal(m, n, dtype=dtype, mean=mean, strides=LAYOUTS[layout](m, n))
+    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
 
 
 def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):

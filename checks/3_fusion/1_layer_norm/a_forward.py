@@ -42,7 +42,7 @@ def inputs(
 ):
     """weights: dtype of w and b; None: that of x. stride: elements from one row to the next; None: n."""
     stride, weights = n if stride is None else stride, weights or dtype
-    x = normal(max(0, m - 1) * stride + n, dtype=dtype, scale=scale, mean=mean).as_strided((m, n), (stride, 1))
+    x = normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=(stride, 1))
     w, b = normal(n, dtype=weights, mean=1.0), normal(n, dtype=weights)
     if values == "nan":
         x[0, n // 2] = x[2, -1] = torch.nan

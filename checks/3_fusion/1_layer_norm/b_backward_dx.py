@@ -1,16 +1,8 @@
 import torch
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case, gradients, normal
+from workbook.layouts import MATRIX
 
 EPS = 1e-5
-STRIDES = {  # of dy [m, n], in elements
-    "contiguous": lambda m, n: (n, 1),
-    "padded": lambda m, n: (n + 64, 1),
-    "turned": lambda m, n: (1, m),
-    "every_other": lambda m, n: (4 * n, 2),
-    "of a sum": lambda m, n: (0, 0),  # y.sum() hands back one number for all of y, expanded
-    "of row sums": lambda m, n: (1, 0),
-    "of column sums": lambda m, n: (0, 1),
-}
 WRONG = {  # calls that make no sense
     "dy": lambda dy, x, w, mean, rstd: (dy[:, 1:], x, w, mean, rstd),
     "w": lambda dy, x, w, mean, rstd: (dy, x, w[1:], mean, rstd),
@@ -46,11 +38,6 @@ STATISTICS = """        mean, rstd = torch.empty_like(mean), torch.empty_like(rs
 """
 
 
-def strided(m, n, strides, **numbers):
-    a, b = strides
-    return normal(max(0, m - 1) * a + (n - 1) * b + 1, **numbers).as_strided((m, n), (a, b))
-
-
 def statistics(x):
     """What 3.1a returns beside y."""
     if x.is_meta:
@@ -61,12 +48,12 @@ def statistics(x):
 
 
 def inputs(
-    m, n, dy="contiguous", dtype=torch.float32, weights=None, stride=None,
+    m, n, dy="rows", dtype=torch.float32, weights=None, stride=None,
     scale=1.0, mean=1.0, loss=1.0, values="normal", wrong=None,
 ):
     """dy: where it lies. weights: dtype of w. stride: elements from one row of x to the next. loss: scale of dy."""
-    upstream = strided(m, n, STRIDES[dy](m, n), dtype=dtype, scale=loss)
-    x = strided(m, n, (n if stride is None else stride, 1), dtype=dtype, scale=scale, mean=mean)
+    upstream = normal(m, n, dtype=dtype, scale=loss, strides=MATRIX[dy](m, n))
+    x = normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=(n if stride is None else stride, 1))
     w = normal(n, dtype=weights or dtype, mean=1.0)
     if values == "nan":
         upstream[0, n // 2] = x[1, -1] = torch.nan
@@ -124,9 +111,9 @@ exercise = Exercise(
         case(m=5, n=777, dtype=torch.float16), case(m=5, n=2048, dtype=torch.bfloat16),
         case(m=1, n=32749, dtype=torch.bfloat16), case(m=5, n=300, dtype=torch.bfloat16, weights=torch.float32),
         case(m=5, n=300, stride=307), case(m=4, n=300, stride=0, dtype=torch.bfloat16),
-        case(m=5, n=300, dy="padded"), case(m=5, n=300, dy="turned"), case(m=5, n=300, dy="every_other"),
-        case(m=5, n=300, dy="of a sum"), case(m=5, n=300, dy="of row sums"),
-        case(m=5, n=300, dy="of column sums", dtype=torch.bfloat16),
+        case(m=5, n=300, dy="padded"), case(m=5, n=300, dy="columns"), case(m=5, n=300, dy="every_other"),
+        case(m=5, n=300, dy="same"), case(m=5, n=300, dy="same_columns"),
+        case(m=5, n=300, dy="same_rows", dtype=torch.bfloat16),
         # mean**2 is a million times the variance; a loss that was scaled up: dy * w is inf in fp16
         case(m=8, n=1000, dtype=torch.float16, mean=1000.0),
         case(m=4, n=1000, dtype=torch.bfloat16, mean=-1000.0, scale=20.0),
@@ -134,7 +121,7 @@ exercise = Exercise(
         # eps is most of the variance; all of it
         case(m=4, n=100, scale=1e-3), case(m=4, n=100, scale=0.0, mean=3.0),
         case(m=4, n=300, values="nan"),
-        case(m=2**16 + 1, n=2**15, dy="turned", dtype=torch.bfloat16, needs_gb=44, slices=by_rows(2**11)),
+        case(m=2**16 + 1, n=2**15, dy="columns", dtype=torch.bfloat16, needs_gb=44, slices=by_rows(2**11)),
     ],
     refuses=[
         case(m=1, n=32769), case(m=3, n=4, wrong="dy"), case(m=3, n=4, wrong="w"), case(m=3, n=4, wrong="mean"),
@@ -171,9 +158,9 @@ exercise = Exercise(
             caught="m=4,n=1000,fp16,scale=100.0,loss=10000.0"),
         Bug("lanes past the end hold anything",
             ("dy_ptrs, mask=mask, other=0.0", "dy_ptrs, mask=mask"), caught="m=5,n=1000"),
-        Bug("takes dy to be contiguous", ("n, *dy.stride(),", "n, n, 1,"), caught="m=5,n=300,dy=of a sum"),
+        Bug("takes dy to be contiguous", ("n, *dy.stride(),", "n, n, 1,"), caught="m=5,n=300,dy=same"),
         Bug("takes the elements of a row of dy to be adjacent",
-            ("n, *dy.stride(),", "n, dy.stride(0), 1,"), caught="m=5,n=300,dy=turned"),
+            ("n, *dy.stride(),", "n, dy.stride(0), 1,"), caught="m=5,n=300,dy=columns"),
         Bug("takes the rows of x to be adjacent", ("x.stride(0), BLOCK", "n, BLOCK"), caught="m=5,n=300,stride=307"),
         Bug("stores rows as far apart as those of x",
             ("dx_ptr + row * n", "dx_ptr + row * stride_x"), caught="m=5,n=300,stride=307"),

@@ -1,17 +1,9 @@
 import torch
 from workbook.exercise import Bug, Entry, Exercise, Moves, Speed, Variant, case, gradients, normal
+from workbook.layouts import MATRIX
 
 EPS = 1e-5
 AUTOGRAD = "gradients_of_layer_norm"
-STRIDES = {  # of dy [m, n], in elements
-    "contiguous": lambda m, n: (n, 1),
-    "padded": lambda m, n: (n + 64, 1),
-    "turned": lambda m, n: (1, m),
-    "every_other": lambda m, n: (4 * n, 2),
-    "of a sum": lambda m, n: (0, 0),  # y.sum() hands back one number for all of y, expanded
-    "of row sums": lambda m, n: (1, 0),
-    "of column sums": lambda m, n: (0, 1),
-}
 WRONG = {  # calls that make no sense
     "dy": lambda dy, x, w, mean, rstd: (dy[:, 1:], x, w, mean, rstd),
     "w": lambda dy, x, w, mean, rstd: (dy, x, w[1:], mean, rstd),
@@ -37,18 +29,13 @@ SECOND_PASS = """    normalised = (x.float() - mean[:, None]) * rstd[:, None]
 """
 
 
-def strided(m, n, strides, **numbers):
-    a, b = strides
-    return normal(max(0, m - 1) * a + (n - 1) * b + 1, **numbers).as_strided((m, n), (a, b))
-
-
 def inputs_of_autograd(
-    m, n, dy="contiguous", dtype=torch.float32, weights=None, stride=None,
+    m, n, dy="rows", dtype=torch.float32, weights=None, stride=None,
     scale=1.0, mean=1.0, loss=1.0, eps=EPS, values="normal",
 ):
     """dy: where it lies. weights: dtype of w, b. stride: elements from one row of x to the next. loss: scale of dy."""
-    upstream = strided(m, n, STRIDES[dy](m, n), dtype=dtype, scale=loss)
-    x = strided(m, n, (n if stride is None else stride, 1), dtype=dtype, scale=scale, mean=mean)
+    upstream = normal(m, n, dtype=dtype, scale=loss, strides=MATRIX[dy](m, n))
+    x = normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=(n if stride is None else stride, 1))
     w, b = normal(n, dtype=weights or dtype, mean=1.0), normal(n, dtype=weights or dtype)
     if values == "nan":
         upstream[0, n // 2] = x[1, -1] = torch.nan
@@ -121,15 +108,15 @@ exercise = Exercise(
     provisional=True,
     cases=[
         case(entry=AUTOGRAD, m=5, n=1000), case(entry=AUTOGRAD, m=7, n=13, eps=2.0),
-        case(entry=AUTOGRAD, m=70, n=100, dy="of a sum", dtype=torch.bfloat16, weights=torch.float32),
+        case(entry=AUTOGRAD, m=70, n=100, dy="same", dtype=torch.bfloat16, weights=torch.float32),
         case(m=70, n=100), case(m=1, n=1), case(m=7, n=13), case(m=0, n=5), case(m=131, n=17),
         case(m=9, n=4097), case(m=3, n=1023), case(m=3, n=1024), case(m=3, n=1025), case(m=1, n=16384),
         case(m=67, n=77, dtype=torch.float16), case(m=9, n=8191, dtype=torch.bfloat16),
         case(m=5, n=300, dtype=torch.bfloat16, weights=torch.float32),
         case(m=5, n=300, stride=307), case(m=70, n=30, stride=0, dtype=torch.bfloat16),
-        case(m=5, n=300, dy="padded"), case(m=5, n=300, dy="turned"), case(m=5, n=300, dy="every_other"),
-        case(m=5, n=300, dy="of a sum"), case(m=5, n=300, dy="of row sums"),
-        case(m=5, n=300, dy="of column sums", dtype=torch.bfloat16),
+        case(m=5, n=300, dy="padded"), case(m=5, n=300, dy="columns"), case(m=5, n=300, dy="every_other"),
+        case(m=5, n=300, dy="same"), case(m=5, n=300, dy="same_columns"),
+        case(m=5, n=300, dy="same_rows", dtype=torch.bfloat16),
         # partial sums are in the thousands, the sums are not
         case(m=256, n=9, dtype=torch.float16, values="cancel"), case(m=256, n=9, dtype=torch.bfloat16, values="cancel"),
         case(m=8, n=1000, dtype=torch.float16, mean=1000.0),
@@ -196,7 +183,7 @@ exercise = Exercise(
         Bug("leaves out the last of the partial sums",
             ("db, programs, n,", "db, programs - 1, n,"), caught="m=70,n=100"),
         Bug("drops the ragged columns", ("triton.cdiv(n, TILE_N)", "max(1, n // TILE_N)"), caught="m=70,n=100"),
-        Bug("takes dy to be contiguous", ("*dy.stride(), x", "n, 1, x"), caught="m=5,n=300,dy=turned"),
+        Bug("takes dy to be contiguous", ("*dy.stride(), x", "n, 1, x"), caught="m=5,n=300,dy=columns"),
         Bug("takes the rows of x to be adjacent",
             ("dy.stride(), x.stride(0)", "dy.stride(), n"), caught="m=5,n=300,stride=307"),
         Bug("nothing is stored where there are no rows",

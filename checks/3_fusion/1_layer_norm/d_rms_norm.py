@@ -1,19 +1,15 @@
 import torch
 from workbook.exercise import Bug, Entry, Exercise, Moves, Speed, Variant, by_rows, case, gradients, normal
+from workbook.layouts import MATRIX
 
 EPS = 1e-5
-STRIDES = {  # of a matrix [m, n], in elements
-    "contiguous": lambda m, n: (n, 1),
-    "padded": lambda m, n: (n + 32, 1),
-    "same_rows": lambda m, n: (0, 1),
-    "transposed": lambda m, n: (1, m),
-    "expanded": lambda m, n: (0, 0),  # the gradient of y, where y.sum() is differentiated
+STRIDES = MATRIX | {
     "rows_far_apart": lambda m, n: (2**30, 1),
     "columns_far_apart": lambda m, n: (1, 2**30),
 }
 
 
-def matrix(m, n, dtype=torch.float32, layout="contiguous", scale=1.0):
+def matrix(m, n, dtype=torch.float32, layout="rows", scale=1.0):
     return normal(m, n, dtype=dtype, scale=scale, strides=STRIDES[layout](m, n))
 
 
@@ -28,7 +24,7 @@ def addend(m, n, dtype, layout, scale):
 
 
 def forward_inputs(
-    m, n, dtype=torch.float32, x="contiguous", residual="contiguous", scale=1.0, values="normal", wrong=None
+    m, n, dtype=torch.float32, x="rows", residual="rows", scale=1.0, values="normal", wrong=None
 ):
     """x, residual: how they lie. values: of some elements. wrong: what has another shape than is asked."""
     x, residual = addend(m, n, dtype, x, scale), addend(m, n, dtype, residual, scale)
@@ -49,7 +45,7 @@ def plain_inputs(m, n, **values):
 
 
 def backward_inputs(
-    m, n, dtype=torch.float32, dy="contiguous", ds=None, s="contiguous", scale=1.0, value=0, wrong=None
+    m, n, dtype=torch.float32, dy="rows", ds=None, s="rows", scale=1.0, value=0, wrong=None
 ):
     """dy, ds, s: how they lie; ds None: there is none. value: of an element of dy, where it is not 0."""
     s, dy, ds = matrix(m, n, dtype, s, scale), matrix(m, n, dtype, dy), ds and matrix(m, n, dtype, ds)
@@ -64,7 +60,7 @@ def autograd_inputs(m, n, dtype=torch.float32):
 
 
 def plain_autograd_inputs(m, n, dtype=torch.float32):
-    return matrix(m, n, dtype, "expanded"), *plain_inputs(m, n, dtype=dtype)
+    return matrix(m, n, dtype, "same"), *plain_inputs(m, n, dtype=dtype)
 
 
 def normalised(s, w, eps=EPS):
@@ -213,19 +209,19 @@ exercise = Exercise(
         case(entry="plain_forward", m=5, n=300, x="padded", dtype=torch.bfloat16),
         case(entry="plain_forward", m=5, n=777, dtype=torch.float16, scale=16.0),
         case(entry="plain_forward", m=2**17 + 1, n=2**14, dtype=torch.bfloat16, needs_gb=28, slices=by_rows(2**12)),
-        case(entry="rms_norm_backward", m=5, n=1000), case(entry="rms_norm_backward", m=5, n=1000, ds="contiguous"),
-        case(entry="rms_norm_backward", m=1, n=1, ds="contiguous"), case(entry="rms_norm_backward", m=0, n=5),
-        case(entry="rms_norm_backward", m=3, n=5), case(entry="rms_norm_backward", m=4, n=6, ds="contiguous"),
+        case(entry="rms_norm_backward", m=5, n=1000), case(entry="rms_norm_backward", m=5, n=1000, ds="rows"),
+        case(entry="rms_norm_backward", m=1, n=1, ds="rows"), case(entry="rms_norm_backward", m=0, n=5),
+        case(entry="rms_norm_backward", m=3, n=5), case(entry="rms_norm_backward", m=4, n=6, ds="rows"),
         # more rows than programs
-        case(entry="rms_norm_backward", m=70, n=37), case(entry="rms_norm_backward", m=6, n=4097, ds="contiguous"),
-        case(entry="rms_norm_backward", m=5, n=777, dtype=torch.float16, ds="contiguous"),
-        case(entry="rms_norm_backward", m=9, n=1024, dtype=torch.bfloat16, ds="contiguous"),
+        case(entry="rms_norm_backward", m=70, n=37), case(entry="rms_norm_backward", m=6, n=4097, ds="rows"),
+        case(entry="rms_norm_backward", m=5, n=777, dtype=torch.float16, ds="rows"),
+        case(entry="rms_norm_backward", m=9, n=1024, dtype=torch.bfloat16, ds="rows"),
         case(entry="rms_norm_backward", m=5, n=300, dtype=torch.float16, scale=500.0),
         case(entry="rms_norm_backward", m=5, n=300, value=torch.nan),
-        case(entry="rms_norm_backward", m=7, n=33, dy="expanded"),
-        case(entry="rms_norm_backward", m=7, n=33, dy="transposed", ds="expanded"),
-        case(entry="rms_norm_backward", m=7, n=33, dy="same_rows", ds="transposed", s="padded"),
-        case(entry="rms_norm_backward", m=300, n=16384, dtype=torch.bfloat16, ds="contiguous", needs_gb=1),
+        case(entry="rms_norm_backward", m=7, n=33, dy="same"),
+        case(entry="rms_norm_backward", m=7, n=33, dy="columns", ds="same"),
+        case(entry="rms_norm_backward", m=7, n=33, dy="same_rows", ds="columns", s="padded"),
+        case(entry="rms_norm_backward", m=300, n=16384, dtype=torch.bfloat16, ds="rows", needs_gb=1),
         case(
             entry="rms_norm_backward", m=3, n=3, dtype=torch.bfloat16, dy="columns_far_apart", s="rows_far_apart",
             needs_gb=36,
@@ -236,10 +232,10 @@ exercise = Exercise(
     ],
     refuses=[
         case(m=2, n=16385), case(m=2, n=0), case(m=3, n=4, wrong="x"), case(m=3, n=4, wrong="residual"),
-        case(m=3, n=4, wrong="w"), case(m=3, n=4, x="transposed"), case(m=3, n=4, residual="expanded"),
-        case(entry="plain_forward", m=2, n=16385), case(entry="rms_norm_backward", m=3, n=4, s="transposed"),
+        case(m=3, n=4, wrong="w"), case(m=3, n=4, x="columns"), case(m=3, n=4, residual="same"),
+        case(entry="plain_forward", m=2, n=16385), case(entry="rms_norm_backward", m=3, n=4, s="columns"),
         case(entry="rms_norm_backward", m=3, n=4, wrong="dy"),
-        case(entry="rms_norm_backward", m=3, n=4, ds="contiguous", wrong="ds"),
+        case(entry="rms_norm_backward", m=3, n=4, ds="rows", wrong="ds"),
     ],
     moves=[
         # a program a row reads w with each row; in the backward it may, too
@@ -249,7 +245,7 @@ exercise = Exercise(
         ),
         Moves(case(entry="plain_forward", m=16, n=2**12, dtype=torch.bfloat16), bytes=plain_bytes, slack=1.6),
         Moves(
-            case(entry="rms_norm_backward", m=128, n=2**12, dtype=torch.bfloat16, dy="padded", ds="contiguous"),
+            case(entry="rms_norm_backward", m=128, n=2**12, dtype=torch.bfloat16, dy="padded", ds="rows"),
             bytes=backward_bytes, slack=1.4, launches=2, memory=lambda dy, ds, s, w, rstd: s.nbytes // 2,
         ),
     ],
@@ -263,7 +259,7 @@ exercise = Exercise(
             bytes=plain_bytes, target=0.88, naive_fails=False, peers=plain_peers,
         ),
         Speed(
-            case(entry="rms_norm_backward", m=16384, n=4096, dtype=torch.bfloat16, ds="contiguous"),
+            case(entry="rms_norm_backward", m=16384, n=4096, dtype=torch.bfloat16, ds="rows"),
             bytes=backward_bytes, target=0.72, peers=backward_peers,
         ),
         Speed(
@@ -302,12 +298,12 @@ exercise = Exercise(
             (DX, DX.replace("sum(g", "sum(dy")), caught="rms_norm_backward,m=5,n=1000"),
         Bug("the gradient of the sum is scaled by rstd",
             (DX, DX.replace(" + ds", "").replace(") * rstd", " + ds) * rstd")),
-            caught="rms_norm_backward,m=5,n=1000,ds=contiguous"),
+            caught="rms_norm_backward,m=5,n=1000,ds=rows"),
         Bug("the gradient of the sum is left out",
-            (DX, DX.replace(" + ds", "")), caught="rms_norm_backward,m=5,n=1000,ds=contiguous"),
+            (DX, DX.replace(" + ds", "")), caught="rms_norm_backward,m=5,n=1000,ds=rows"),
         Bug("the gradient of the sum is added to dy",
             (RSTD_LOAD, "        dy += ds\n" + RSTD_LOAD), (DX, DX.replace(" + ds", "")),
-            caught="rms_norm_backward,m=5,n=1000,ds=contiguous"),
+            caught="rms_norm_backward,m=5,n=1000,ds=rows"),
         Bug("dw of what is not normalised", (DW, "dw += dy * s"), caught="rms_norm_backward,m=5,n=1000"),
         Bug("each program takes one row", (ROWS, "range(program, program + 1)"),
             caught="rms_norm_backward,m=70,n=37"),
@@ -316,13 +312,13 @@ exercise = Exercise(
         Bug("drops the ragged rows of partial",
             ("range(0, programs, TILE_M)", "range(0, programs - TILE_M + 1, TILE_M)"),
             caught="rms_norm_backward,m=5,n=1000"),
-        Bug("takes dy to be contiguous", ("*dy.stride()", "n, 1"), caught="rms_norm_backward,m=7,n=33,dy=expanded"),
+        Bug("takes dy to be contiguous", ("*dy.stride()", "n, 1"), caught="rms_norm_backward,m=7,n=33,dy=same"),
         Bug("takes the columns of dy to be adjacent", ("*dy.stride()", "dy.stride(0), 1"),
-            caught="rms_norm_backward,m=7,n=33,dy=transposed,ds=expanded"),
+            caught="rms_norm_backward,m=7,n=33,dy=columns,ds=same"),
         Bug("takes ds to lie as dy does", ("else ds.stride()", "else dy.stride()"),
-            caught="rms_norm_backward,m=7,n=33,dy=transposed,ds=expanded"),
+            caught="rms_norm_backward,m=7,n=33,dy=columns,ds=same"),
         Bug("takes the rows of s to be adjacent", ("s.stride(0)\n        backward", "n\n        backward"),
-            caught="rms_norm_backward,m=7,n=33,dy=same_rows,ds=transposed,s=padded"),
+            caught="rms_norm_backward,m=7,n=33,dy=same_rows,ds=columns,s=padded"),
         Bug("leaves dw as it was where there are no rows",
             (SUMS, "    if m > 0:\n    " + SUMS), caught="rms_norm_backward,m=0,n=5"),
         Bug("keeps x for the backward, not the sum",

@@ -1,15 +1,7 @@
 import torch
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, Window, case, normal
+from workbook.layouts import HEADS
 
-LAYOUTS = {  # (heads, tokens, head_dim) -> the strides of [batch, heads, tokens, head_dim], in elements
-    "tokens": lambda h, s, d: (s * h * d, d, h * d, 1),  # tokens hold their heads side by side
-    "packed": lambda h, s, d: (3 * s * h * d, d, 3 * h * d, 1),  # and q, k and v of them all
-    "heads": lambda h, s, d: (h * s * d, s * d, d, 1),
-    "turned": lambda h, s, d: (h * d * s, d * s, 1, s),
-    "every_other": lambda h, s, d: (4 * s * h * d, 4 * d, 4 * h * d, 2),
-    "one_head": lambda h, s, d: (s * d, 0, d, 1),
-    "one_batch": lambda h, s, d: (0, d, h * d, 1),
-}
 WRONG = {  # calls that make no sense
     "batch": lambda q, k: (q, k[1:]),
     "heads": lambda q, k: (q, k[:, :1]),
@@ -19,7 +11,7 @@ WRONG = {  # calls that make no sense
     "fp32": lambda q, k: (q.float(), k.float()),
 }
 # what bugs and variants change
-HEADS = """    batch = (tl.program_id(0) // strips // heads).to(tl.int64)
+PLACES = """    batch = (tl.program_id(0) // strips // heads).to(tl.int64)
     head = (tl.program_id(0) // strips % heads).to(tl.int64)
     rows = (tl.program_id(0) % strips).to(tl.int64) * TILE_Q + tl.arange(0, TILE_Q)
 """
@@ -36,7 +28,7 @@ STORE_MASK = "mask=(rows < queries)[:, None] & (columns < keys - start)[None, :]
 
 
 def tensor(b, h, s, d, layout, dtype, scale=1.0):
-    return normal(b, h, s, d, dtype=dtype, scale=scale, strides=LAYOUTS[layout](h, s, d))
+    return normal(b, h, s, d, dtype=dtype, scale=scale, strides=HEADS[layout](h, s, d))
 
 
 def inputs(b, h, q, k, d, dtype=torch.bfloat16, q_is="tokens", k_is="tokens", std=1.0, one=None, wrong=None):
@@ -134,7 +126,7 @@ exercise = Exercise(
         Bug("scales in a second pass", ("tl.dot(q, k) * scale", "tl.dot(q, k)"),
             ("keys), dtype=q.dtype", "keys), dtype=torch.float32"),
             ("    return out\n", "    return (out * scale).to(q.dtype)\n"), rung="moves"),
-        Bug("from head to head: neighbours share no keys", (HEADS, FROM_HEAD_TO_HEAD), rung="moves"),
+        Bug("from head to head: neighbours share no keys", (PLACES, FROM_HEAD_TO_HEAD), rung="moves"),
         Bug("tiles for 128, at any width", (TILES, "(128, 64)"), rung="compiles"),
         Bug("strips of 16 queries", (TILES, "(16, 64)"), rung="moves"),
         Bug("scales what was rounded", ("tl.dot(q, k) * scale", "tl.dot(q, k).to(q.dtype) * scale"),

@@ -1,13 +1,7 @@
 import torch
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, case, normal
+from workbook.layouts import HEADS
 
-LAYOUTS = {  # (heads, queries, keys) -> the strides of [batch, heads, queries, keys], in elements
-    "contiguous": lambda h, q, k: (h * q * k, q * k, k, 1),
-    "padded": lambda h, q, k: (h * q * (k + 16), q * (k + 16), k + 16, 1),
-    "queries_first": lambda h, q, k: (q * h * k, k, h * k, 1),
-    "turned": lambda h, q, k: (h * q * k, q * k, 1, q),
-    "one_head": lambda h, q, k: (q * k, 0, k, 1),
-}
 VALUES = {  # what some scores are; by where they are seen
     "normal": lambda scores, seen: None,
     "nan where masked": lambda scores, seen: scores.masked_fill_(~seen, torch.nan),
@@ -26,11 +20,11 @@ WRONG = {  # calls that make no sense
 
 
 def inputs(
-    b, h, q, k, causal=True, dtype=torch.float32, pad=None, long=False, layout="contiguous",
+    b, h, q, k, causal=True, dtype=torch.float32, pad=None, long=False, layout="heads",
     std=1.0, mean=0.0, values="normal", wrong=None,
 ):
     """pad: keys that each further sequence has less than the one before. long: lengths of 64 bits."""
-    scores = normal(b, h, q, k, dtype=dtype, scale=std, mean=mean, strides=LAYOUTS[layout](h, q, k))
+    scores = normal(b, h, q, k, dtype=dtype, scale=std, mean=mean, strides=HEADS[layout](h, q, k))
     lengths = torch.full((b,), k, dtype=torch.int64 if long else torch.int32)
     if pad is not None:
         lengths -= pad * torch.arange(b)
@@ -124,7 +118,7 @@ exercise = Exercise(
         case(b=3, h=2, q=5, k=48, causal=False, pad=16), case(b=3, h=2, q=8, k=30, pad=7, long=True),
         # more queries than keys: the first ones see nothing; sequences of 40, 10 and -20 keys
         case(b=1, h=1, q=40, k=23), case(b=3, h=1, q=6, k=40, pad=30), case(b=3, h=1, q=6, k=40, pad=20, causal=False),
-        case(b=2, h=3, q=9, k=33, layout="padded"), case(b=2, h=3, q=9, k=32, layout="queries_first", pad=3),
+        case(b=2, h=3, q=9, k=33, layout="padded"), case(b=2, h=3, q=9, k=32, layout="tokens", pad=3),
         case(b=2, h=3, q=9, k=33, layout="turned", dtype=torch.float16),
         case(b=2, h=3, q=9, k=48, layout="one_head", dtype=torch.bfloat16),
         case(b=1, h=1, q=20, k=40, std=1e4), case(b=1, h=1, q=20, k=40, std=1e4, dtype=torch.float16),
@@ -185,7 +179,7 @@ exercise = Exercise(
         Bug("takes keys to be adjacent", ("columns * stride_k", "columns"),
             caught="b=2,h=3,q=9,k=33,layout=turned,fp16"),
         Bug("takes batches for more heads", ("batch * stride_b + head * stride_h", "(row // queries) * stride_h"),
-            caught="b=2,h=3,q=9,k=32,layout=queries_first,pad=3"),
+            caught="b=2,h=3,q=9,k=32,layout=tokens,pad=3"),
         Bug("blocks of 1024, however many keys", ("triton.next_power_of_2(keys)", "1024"), caught="b=1,h=2,q=3,k=1025"),
         Bug("takes any width", ("keys > 32768", "keys > 65536"), caught="b=1,h=1,q=1,k=32769"),
         Bug("takes a mask for lengths", ("lengths.shape != (batch,)", "lengths.shape[:1] != (batch,)"),

@@ -1,16 +1,7 @@
 import torch
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, Window, case, normal
+from workbook.layouts import HEADS
 
-LAYOUTS = {  # (heads, rows, columns) -> the strides of [batch, heads, rows, columns], in elements
-    "tokens": lambda h, s, d: (s * h * d, d, h * d, 1),  # tokens hold their heads side by side
-    "packed": lambda h, s, d: (3 * s * h * d, d, 3 * h * d, 1),  # and q, k and v of them all
-    "heads": lambda h, s, d: (h * s * d, s * d, d, 1),
-    "padded": lambda h, s, d: (h * s * (d + 24), s * (d + 24), d + 24, 1),
-    "turned": lambda h, s, d: (h * d * s, d * s, 1, s),
-    "every_other": lambda h, s, d: (4 * s * h * d, 4 * d, 4 * h * d, 2),
-    "one_head": lambda h, s, d: (s * d, 0, d, 1),
-    "one_batch": lambda h, s, d: (0, d, h * d, 1),
-}
 WRONG = {  # calls that make no sense
     "batch": lambda p, v: (p, v[1:]),
     "heads": lambda p, v: (p, v[:, :1]),
@@ -20,7 +11,7 @@ WRONG = {  # calls that make no sense
     "fp32": lambda p, v: (p.float(), v.float()),
 }
 # what bugs and variants change
-HEADS = """    batch = (tl.program_id(0) // strips // heads).to(tl.int64)
+PLACES = """    batch = (tl.program_id(0) // strips // heads).to(tl.int64)
     head = (tl.program_id(0) // strips % heads).to(tl.int64)
     rows = (tl.program_id(0) % strips).to(tl.int64) * TILE_Q + tl.arange(0, TILE_Q)
     columns, inner = tl.arange(0, BLOCK_D), tl.arange(0, TILE_K)
@@ -47,7 +38,7 @@ OUT_MASK = "mask=(rows < queries)[:, None] & (columns < head_dim)[None, :]"
 
 
 def tensor(b, h, s, d, layout, dtype, std=1.0, mean=0.0):
-    return normal(b, h, s, d, dtype=dtype, scale=std, mean=mean, strides=LAYOUTS[layout](h, s, d))
+    return normal(b, h, s, d, dtype=dtype, scale=std, mean=mean, strides=HEADS[layout](h, s, d))
 
 
 def inputs(b, h, q, k, d, dtype=torch.bfloat16, p_is="heads", v_is="tokens", mean=0.0, one=None, wrong=None):
@@ -133,7 +124,7 @@ exercise = Exercise(
     bugs=[
         Bug("p in fp32, in memory", (ALLOCATED, ALLOCATED + "    p = p.float()\n"),
             ("tl.dot(p, v, acc)", "tl.dot(p.to(v.dtype), v, acc)"), rung="moves"),
-        Bug("half a head a program: p is read twice", (HEADS, HALF_A_HEAD),
+        Bug("half a head a program: p is read twice", (PLACES, HALF_A_HEAD),
             (GRID, GRID + " * triton.cdiv(head_dim, BLOCK_D)"),
             ("max(16, triton.next_power_of_2(head_dim))", "max(16, triton.next_power_of_2(head_dim) // 2)"),
             rung="moves"),
@@ -141,7 +132,7 @@ exercise = Exercise(
             (OUT_ROWS, "((batch * heads + head) * queries + rows)[:, None]"),
             ("    return out\n", "    return out.transpose(1, 2).contiguous()\n"), rung="moves"),
         Bug("copies v before the product", (ALLOCATED, ALLOCATED + "    v = v.contiguous()\n"), rung="moves"),
-        Bug("from head to head: neighbours share no values", (HEADS, FROM_HEAD_TO_HEAD), rung="moves"),
+        Bug("from head to head: neighbours share no values", (PLACES, FROM_HEAD_TO_HEAD), rung="moves"),
         Bug("strips of 16 queries", (TILES, "(16, 64)"), rung="moves"),
         Bug("returns a view, not a new layout", (ALLOCATED, ALLOCATED.replace("queries, heads", "heads, queries")),
             (OUT_ROWS, "((batch * heads + head) * queries + rows)[:, None]"),

@@ -1,14 +1,7 @@
 import torch
 from workbook.exercise import Bug, Entry, Exercise, Moves, Speed, Variant, case, gradients, normal
+from workbook.layouts import HEADS
 
-LAYOUTS = {  # (heads, tokens, head_dim) -> the strides of [batch, heads, tokens, head_dim], in elements
-    "heads": lambda h, s, d: (h * s * d, s * d, d, 1),
-    "tokens": lambda h, s, d: (s * h * d, d, h * d, 1),  # tokens hold their heads side by side
-    "packed": lambda h, s, d: (3 * s * h * d, d, 3 * h * d, 1),  # and q, k and v of them all
-    "turned": lambda h, s, d: (h * d * s, d * s, 1, s),
-    "one_head": lambda h, s, d: (s * d, 0, d, 1),
-    "same": lambda h, s, d: (0, 0, 0, 0),  # the gradient that a sum hands down
-}
 WRONG = {  # calls that make no sense; of dout, q, k, v, p, out
     "no heads": lambda do, q, k, v, p, o: [t[:, 0] for t in (do, q, k, v, p, o)],
     "heads of k": lambda do, q, k, v, p, o: (do, q, k[:, :1], v[:, :1], p, o),
@@ -23,8 +16,8 @@ WRONG = {  # calls that make no sense; of dout, q, k, v, p, out
 
 def tensors(b, h, q, k, d, causal=True, pad=0, dtype=torch.bfloat16, dout="tokens", layout="tokens", std=1.0, dstd=1.0):
     """dout, q, k, v, lengths, scale, causal. dout, layout: where it lies, where the others lie. pad: see 3.2b."""
-    place = LAYOUTS[layout]
-    upstream = normal(b, h, q, d, dtype=dtype, scale=dstd, strides=LAYOUTS[dout](h, q, d))
+    place = HEADS[layout]
+    upstream = normal(b, h, q, d, dtype=dtype, scale=dstd, strides=HEADS[dout](h, q, d))
     queries = normal(b, h, q, d, dtype=dtype, scale=std, strides=place(h, q, d))
     keys, values = (normal(b, h, k, d, dtype=dtype, scale=std, strides=place(h, k, d)) for _ in range(2))
     lengths = torch.full((b,), k, dtype=torch.int32) - pad * torch.arange(b, dtype=torch.int32)

@@ -1,21 +1,15 @@
 import torch
 import torch.nn.functional as F
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case, normal
+from workbook.layouts import MATRIX
 
-LAYOUTS = {  # (m, n) -> the strides of a matrix, in elements
-    "rows": lambda m, n: (n, 1),
-    "columns": lambda m, n: (1, m),
-    "padded": lambda m, n: (n + 24, 1),
-    "every_other": lambda m, n: (4 * n, 2),
-    "same_rows": lambda m, n: (0, 1),
-}
 OPS = {
     "relu": F.relu, "silu": F.silu, "gelu": F.gelu, "gelu_tanh": lambda y: F.gelu(y, approximate="tanh"),
 }
 
 
 def matrix(m, n, layout, dtype, scale=1.0, mean=0.0):
-    return normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=LAYOUTS[layout](m, n))
+    return normal(m, n, dtype=dtype, scale=scale, mean=mean, strides=MATRIX[layout](m, n))
 
 
 def inputs(op, m, n, k, dtype=torch.bfloat16, x="rows", w="rows", mean=0.0, bias=0.0, values="normal"):

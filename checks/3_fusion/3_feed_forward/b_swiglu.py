@@ -1,6 +1,7 @@
 import torch
 import torch.nn.functional as F
 from workbook.exercise import Bug, Entry, Exercise, Moves, Speed, Variant, by_rows, case, gradients, normal
+from workbook.layouts import MATRIX
 
 EXTREMES = [1e4, -1e4, 100.0, -100.0, float("inf"), float("-inf"), float("nan"), 0.0]
 BF16, FP16 = torch.bfloat16, torch.float16
@@ -28,17 +29,9 @@ def halves(m, n, dtype=torch.float32, packed=False, scale=1.0, mean=0.0, extreme
     return UNFIT[unfit](gate, up) if unfit else (gate, up)
 
 
-STRIDES = {  # of dh [m, n], in elements
-    "contiguous": lambda m, n: (n, 1),
-    "transposed": lambda m, n: (1, m),
-    "same_rows": lambda m, n: (0, 1),
-    "same": lambda m, n: (0, 0),  # the gradient that a sum hands down
-}
-
-
-def with_upstream(m, n, dtype=torch.float32, layout="contiguous", short=0, **more):
+def with_upstream(m, n, dtype=torch.float32, layout="rows", short=0, **more):
     """dh, gate and up. short: columns that dh lacks."""
-    dh = normal(m, n, dtype=dtype, scale=more.get("scale", 1.0), strides=STRIDES[layout](m, n))
+    dh = normal(m, n, dtype=dtype, scale=more.get("scale", 1.0), strides=MATRIX[layout](m, n))
     return dh[:, : n - short], *halves(m, n, dtype, **more)
 
 
@@ -131,7 +124,7 @@ exercise = Exercise(
         case(entry=B, m=3, n=1025), case(entry=B, m=1, n=1), case(entry=B, m=0, n=5), case(entry=B, m=5, n=0),
         case(entry=B, m=2, n=1023), case(entry=B, m=7, n=13), case(entry=B, m=3, n=300, dtype=FP16),
         case(entry=B, m=2, n=2048, dtype=BF16), case(entry=B, m=5, n=257, packed=True),
-        case(entry=B, m=5, n=257, layout="transposed"), case(entry=B, m=4, n=300, layout="same_rows", dtype=BF16),
+        case(entry=B, m=5, n=257, layout="columns"), case(entry=B, m=4, n=300, layout="same_rows", dtype=BF16),
         case(entry=B, m=5, n=67, layout="same", packed=True), case(entry=B, m=1, n=72, extremes=True),
         # dh * up overflows fp16, dgate does not
         case(entry=B, m=3, n=300, dtype=FP16, scale=300.0, mean=-9.0),
@@ -182,7 +175,7 @@ exercise = Exercise(
         Bug("dup without the gate", ("dh * gate * share, mask", "dh * share, mask"), caught=f"{B},m=7,n=13"),
         Bug("multiplies in 16 bits", (DGATE, "(dh.to(dh_ptr.dtype.element_ty) * up.to(dh_ptr.dtype.element_ty))"
             ".to(tl.float32) * share * (1 + gate * (1 - share))"), caught=f"{B},m=3,n=300,fp16,scale=300.0,mean=-9.0"),
-        Bug("takes dh for contiguous", ("*dh.stride(),", "n, 1,"), caught=f"{B},m=5,n=257,layout=transposed"),
+        Bug("takes dh for contiguous", ("*dh.stride(),", "n, 1,"), caught=f"{B},m=5,n=257,layout=columns"),
         Bug("takes the rows of dh for contiguous", ("*dh.stride(),", "dh.stride(0), 1,"),
             caught=f"{B},m=5,n=67,layout=same,packed=True"),
         Bug("works in place", ("dgate = torch.empty((m, n), dtype=gate.dtype, device=gate.device)", "dgate = gate"),

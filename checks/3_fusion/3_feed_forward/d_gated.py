@@ -1,20 +1,13 @@
 import torch
 import torch.nn.functional as F
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case, normal
-
-LAYOUTS = {  # (m, n) -> the strides of a matrix, in elements
-    "rows": lambda m, n: (n, 1),
-    "columns": lambda m, n: (1, m),
-    "padded": lambda m, n: (n + 24, 1),
-    "every_other": lambda m, n: (4 * n, 2),
-    "same_rows": lambda m, n: (0, 1),
-}
+from workbook.layouts import MATRIX
 
 
 def inputs(m, n, k, dtype=torch.bfloat16, x="rows", w="rows", mean=0.0, values="normal"):
     """mean: of x and of w. Without it a sum has about the spread of one number."""
-    x = normal(m, k, dtype=dtype, mean=mean, strides=LAYOUTS[x](m, k))
-    w = normal(2 * n, k, dtype=dtype, scale=max(k, 1) ** -0.5, mean=mean, strides=LAYOUTS[w](2 * n, k))
+    x = normal(m, k, dtype=dtype, mean=mean, strides=MATRIX[x](m, k))
+    w = normal(2 * n, k, dtype=dtype, scale=max(k, 1) ** -0.5, mean=mean, strides=MATRIX[w](2 * n, k))
     if values == "overflow":  # up is beyond what fp16 holds, the gate nearly closed, and their product in between
         x += 16
         w[:n] = (w[:n] - 10 * k**-1) / 16

@@ -57,7 +57,9 @@ class Session:
     def __init__(self, grading, speed):
         self.grading, self.exercise, self.case = grading, grading.exercise.of(speed.case), speed.case
         self.inputs = grading.inputs(speed.case, "meta")
-        self.promised = oracle.promised(self.exercise, self.inputs)
+        promised = oracle.promised(self.exercise, self.inputs)
+        # contiguous, as torch.empty makes them, however the reference strides its own
+        self.promised = [torch.empty(t.shape, dtype=t.dtype, device="meta") for t in promised]
         self.size = sum(t.nbytes for t in [*self.inputs, *self.promised] if isinstance(t, torch.Tensor))
         self.random, self.copied = random.SystemRandom(), False
         self.arena = None

@@ -44,18 +44,18 @@ class Glance(Session):
 
     def times(self) -> list[float] | Verdict:
         """Milliseconds of each of some calls, all right; or a Verdict. Raises MemoryError where there is no room."""
-        self._lay(self._sets())
-        self.fill(len(self.slots))
+        fresh = self._fresh(self._sets())
+        self._lay(len(fresh))
+        self._fill(fresh)
         for _ in range(2):  # the first compiles, and tunes
-            if isinstance(answer := self._go(len(self.slots)), Verdict):
+            if isinstance(answer := self._go(len(fresh)), Verdict):
                 return answer
-        calls, ms = min(CALLS[1], len(self.slots)), []
+        calls, ms = min(CALLS[1], len(fresh)), []
         while len(ms) < CALLS[0]:
             if isinstance(answer := self._go(calls, ceilings.SPIN), Verdict):
                 return answer
             ms += answer
-        del self.salts[calls:]  # which belong to calls that were not timed
-        return self._check([]) or ms
+        return self._check(fresh[:calls], []) or ms
 
     def _sets(self) -> int:
         torch.cuda.empty_cache()

@@ -106,7 +106,7 @@ exercise = Exercise(
     deterministic=True,
     provisional=True,
     cases=[
-        case(m=5, n=1000), case(m=1, n=1), case(m=7, n=13), case(m=3, n=17), case(m=0, n=5),
+        case(m=5, n=1000), case(m=1, n=1, loss=0.0), case(m=7, n=13), case(m=3, n=17), case(m=0, n=5),
         case(m=3, n=1023), case(m=3, n=1024), case(m=3, n=1025), case(m=2, n=8191), case(m=1, n=32768),
         case(m=5, n=777, dtype=torch.float16), case(m=5, n=2048, dtype=torch.bfloat16),
         case(m=1, n=32749, dtype=torch.bfloat16), case(m=5, n=300, dtype=torch.bfloat16, weights=torch.float32),

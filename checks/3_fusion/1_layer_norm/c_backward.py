@@ -13,7 +13,8 @@ WRONG = {  # calls that make no sense
     "turned": lambda dy, x, w, mean, rstd: (dy, x.new_empty(x.shape[::-1]).t(), w, mean, rstd),
 }
 # what bugs and variants change
-ROWS, PROGRAMS = "range(first, m, tl.num_programs(0))", "min(m, multiprocessors * max(16 // num_warps, 1))"
+ROWS = "tl.range(first, m, tl.num_programs(0), num_stages=STAGES)"
+PROGRAMS = "min(m, multiprocessors * max(16 // num_warps, 1))"
 STORE_DW = "    tl.store(partial_dw_ptr + first * n + columns, dw, mask=mask)\n"
 STORE_DB = "    tl.store(partial_db_ptr + first * n + columns, db, mask=mask)\n"
 PARTIAL_DW = "partial_dw = torch.empty((programs, n), dtype=torch.float32, device=x.device)"
@@ -109,7 +110,7 @@ exercise = Exercise(
     cases=[
         case(entry=AUTOGRAD, m=5, n=1000), case(entry=AUTOGRAD, m=7, n=13, eps=2.0),
         case(entry=AUTOGRAD, m=70, n=100, dy="same", dtype=torch.bfloat16, weights=torch.float32),
-        case(m=70, n=100), case(m=1, n=1), case(m=7, n=13), case(m=0, n=5), case(m=131, n=17),
+        case(m=70, n=100), case(m=1, n=1, loss=0.0), case(m=7, n=13), case(m=0, n=5), case(m=131, n=17),
         case(m=9, n=4097), case(m=3, n=1023), case(m=3, n=1024), case(m=3, n=1025), case(m=1, n=16384),
         case(m=67, n=77, dtype=torch.float16), case(m=9, n=8191, dtype=torch.bfloat16),
         case(m=5, n=300, dtype=torch.bfloat16, weights=torch.float32),
@@ -199,9 +200,9 @@ exercise = Exercise(
         Bug("takes a dy of another shape", ("dy.shape != x.shape", "False"), caught="m=3,n=4,wrong=dy"),
     ],
     variants=[
-        Variant("the loads of two rows ahead", (ROWS, f"tl.{ROWS[:-1]}, num_stages=3)")),
+        Variant("no row ahead", (ROWS, "range(first, m, tl.num_programs(0))")),
         Variant("fewer programs, of more warps",
-            (PROGRAMS, "min(m, multiprocessors)"), ("max(BLOCK // 512, 1)", "max(BLOCK // 256, 4)")),
+            (PROGRAMS, "min(m, multiprocessors)"), ("max(BLOCK // 512, 1), 32", "max(BLOCK // 256, 4), 32")),
         Variant("each program takes rows that lie together", fill={2: """
             part = tl.program_id(0).to(tl.int64)
             rows = tl.cdiv(m, tl.num_programs(0))

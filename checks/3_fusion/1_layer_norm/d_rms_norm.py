@@ -173,7 +173,7 @@ HALF = """    half = s.to(x_ptr.dtype.element_ty)
 """
 Y_STORE = "    tl.store(y_ptr + row * n + columns, s * rstd * w, mask=mask)\n"
 W = "    w = tl.load(w_ptr + columns, mask=mask, other=0.0).to(tl.float32)\n    dw ="
-ROWS = "range(program, m, tl.num_programs(0))"
+ROWS = "tl.range(program, m, tl.num_programs(0), num_stages=STAGES)"
 RSTD_LOAD = "        rstd = tl.load(rstd_ptr + row)\n"
 DW, G = "dw += dy * normed", "        g = dy * w\n"
 DX = "dx = (g - normed * (tl.sum(g * normed, 0) / n)) * rstd + ds"

@@ -87,7 +87,6 @@ exercise = Exercise(
     outputs=("scores",),
     inputs=inputs,
     reference=scaled,
-    provisional=True,
     cases=[
         case(b=2, h=1, q=70, k=70, d=256),  # first, so that it is compiled: the widest tiles have to fit
         case(b=2, h=3, q=130, k=70, d=64), case(b=1, h=1, q=1, k=1, d=1), case(b=1, h=2, q=128, k=64, d=16),
@@ -115,10 +114,11 @@ exercise = Exercise(
         Moves(case(b=1, h=4, q=512, k=256, d=64), bytes=necessary, slack=1.9, window=Window(programs=4, reuse=1.5)),
     ],
     speed=[
-        Speed(case(b=4, h=32, q=2048, k=2048, d=128), target=0.82, **COSTS),
+        # every library copies first, as the naive kernel does: held to what they reach where they need not
+        Speed(case(b=4, h=32, q=2048, k=2048, d=128), target=0.70, **COSTS),
         # where cuBLAS needs no copy
         Speed(case(b=4, h=32, q=2048, k=2048, d=128, q_is="heads", k_is="heads"),
-            target=0.82, naive_fails=False, **COSTS),
+            target=0.72, naive_fails=False, **COSTS),
     ],
     bugs=[
         Bug("copies q and k before the product", (OUT, "    q, k = q.contiguous(), k.contiguous()\n" + OUT),

@@ -108,7 +108,6 @@ exercise = Exercise(
     outputs=("p",),
     inputs=inputs,
     reference=masked,
-    provisional=True,
     cases=[
         case(b=2, h=2, q=17, k=37, pad=5), case(b=1, h=1, q=1, k=1), case(b=1, h=1, q=1, k=1, causal=False),
         case(b=1, h=2, q=3, k=1023), case(b=1, h=2, q=3, k=1024), case(b=1, h=2, q=3, k=1025),

@@ -89,7 +89,6 @@ exercise = Exercise(
     outputs=("out",),
     inputs=inputs,
     reference=weigh,
-    provisional=True,
     cases=[
         case(b=2, h=1, q=70, k=70, d=256),  # first, so that it is compiled: the widest tiles have to fit
         case(b=2, h=3, q=130, k=70, d=64), case(b=1, h=1, q=1, k=1, d=1), case(b=1, h=2, q=128, k=64, d=16),

@@ -48,7 +48,7 @@ def products(x, w, bias, op):
 
 
 # what bugs and variants change
-TILES, STAGES = "TILE_M, TILE_N, TILE_K = 128, 256, 64", "num_warps=8, num_stages=3"
+TILES, STAGES = "TILE_M, TILE_N, TILE_K = 128, 128, 64", "num_warps=4, num_stages=3"
 GRID = "triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)"
 KERNEL = "@triton.jit\ndef linear_kernel("
 BIAS = "    bias = tl.load(bias_ptr + columns, mask=columns < n).to(tl.float32)\n"
@@ -75,7 +75,6 @@ exercise = Exercise(
     outputs=("out",),
     inputs=inputs,
     reference=linear,
-    provisional=True,
     # in bf16 only what is right even where a second pass rounds the sum once more: GELU, 44 columns or more
     cases=[
         case(op="gelu_tanh", m=130, n=300, k=80), case(op="gelu", m=130, n=300, k=70),
@@ -105,7 +104,7 @@ exercise = Exercise(
     moves=[Moves(case(op="gelu_tanh", m=256, n=512, k=64), bytes=necessary, slack=2.0)],
     speed=[
         Speed(
-            case(op="gelu_tanh", m=8192, n=14336, k=4096), bytes=necessary, flops=products, target=0.80,
+            case(op="gelu_tanh", m=8192, n=14336, k=4096), bytes=necessary, flops=products, target=0.72,
             peers={"torch": linear, "torch.compile": linear, "cublaslt": cublaslt},
         ),
     ],
@@ -157,7 +156,9 @@ exercise = Exercise(
     ],
     variants=[
         Variant("tiles of 64 x 128", (TILES, "TILE_M, TILE_N, TILE_K = 64, 128, 64"),
-            (STAGES, "num_warps=4, num_stages=3")),
+            (STAGES, "num_warps=4, num_stages=4")),
+        Variant("tiles of 128 x 256, one program a multiprocessor", (TILES, "TILE_M, TILE_N, TILE_K = 128, 256, 64"),
+            (STAGES, "num_warps=8, num_stages=3")),
         Variant("activations as the formulas stand", fill={1: """
             if OP == "relu":
                 return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)

@@ -93,15 +93,15 @@ SAVED = "ctx.save_for_backward(gate, up)\n        return swiglu_forward(gate, up
 USED = "return swiglu_backward(dh, *ctx.saved_tensors)"
 FORWARD_LAUNCH = "forward_kernel[grid](gate, up, h, n, gate.stride(0), up.stride(0), BLOCK=BLOCK)"
 STRIDES_OF = "strides = *dh.stride(), gate.stride(0), up.stride(0)"
-BLOCKS = """        BLOCK = 1024
+BLOCKS = """        BLOCK = 512
         grid = (m * triton.cdiv(n, BLOCK),)
         """
 WHOLE_ROWS = """        BLOCK = triton.next_power_of_2(n)
         grid = (m,)
         """
 KEPT = """silu = torch.empty_like(gate)
-        forward_kernel[(gate.shape[0] * triton.cdiv(gate.shape[1], 1024),)](
-            gate, torch.ones_like(gate), silu, gate.shape[1], gate.stride(0), gate.shape[1], BLOCK=1024
+        forward_kernel[(gate.shape[0] * triton.cdiv(gate.shape[1], 512),)](
+            gate, torch.ones_like(gate), silu, gate.shape[1], gate.stride(0), gate.shape[1], BLOCK=512
         )
         ctx.save_for_backward(gate, up, silu)
         return swiglu_forward(gate, up)"""
@@ -112,8 +112,8 @@ exercise = Exercise(
     inputs=halves,
     reference=swiglu,
     also={B: backward, G: backward},
-    provisional=True,
     deterministic=True,
+    provisional=True,
     cases=[
         case(m=3, n=1025), case(m=1, n=1), case(m=0, n=5), case(m=5, n=0), case(m=2, n=1023), case(m=2, n=1024),
         case(m=7, n=211), case(m=3, n=300, dtype=FP16), case(m=2, n=2048, dtype=BF16),
@@ -161,7 +161,7 @@ exercise = Exercise(
         Bug("keeps copies of gate and up", ("ctx.save_for_backward(gate, up)",
             "ctx.save_for_backward(gate.clone(), up.clone())"), rung="moves"),
         Bug("asks torch to lay dh out anew", (STRIDES_OF, "dh = dh.clone()\n        " + STRIDES_OF), rung="moves"),
-        Bug("blocks of 32", (BLOCKS + "forward", BLOCKS.replace("1024", "32") + "forward"), rung="fast"),
+        Bug("blocks of 32", (BLOCKS + "forward", BLOCKS.replace("512", "32") + "forward"), rung="fast"),
         Bug("takes up for the gate", (SILU, "up * tl.sigmoid(up) * gate"), caught="m=3,n=1025"),
         Bug("sigmoid alone for silu", (SILU, "tl.sigmoid(gate) * up"), caught="m=3,n=1025"),
         Bug("sigmoid of exp(x), which overflows", (SILU, "gate * tl.exp(gate) / (1 + tl.exp(gate)) * up"),
@@ -218,8 +218,8 @@ exercise = Exercise(
             up = tl.load(up_ptr + row * stride_up + columns, mask=mask)
             tl.store(h_ptr + row * n + columns, up * (gate * tl.sigmoid(gate)), mask=mask)
         """}),
-        Variant("large blocks", (BLOCKS + "forward", BLOCKS.replace("1024", "4096") + "forward"),
-                (BLOCKS + "strides", BLOCKS.replace("1024", "2048") + "strides")),
+        Variant("large blocks", (BLOCKS + "forward", BLOCKS.replace("512", "4096") + "forward"),
+                (BLOCKS + "strides", BLOCKS.replace("512", "2048") + "strides")),
         Variant("the Function does it all", fill={5: """
             ctx.tensors = gate, up
             return swiglu_forward(gate, up)

@@ -110,7 +110,7 @@ FORWARD_LAUNCH = "wrap_triton(forward_kernel)[grid](gate, up, h, n, *strides, AP
 BACKWARD_LAUNCH = "wrap_triton(backward_kernel)[grid](*arguments"
 ARGUMENTS = "arguments = dh, gate, up, dgate, dup, n, *dh.stride(), gate.stride(0), up.stride(0)"
 STRIDES_OF = "strides = gate.stride(0), up.stride(0)\n"
-BLOCKS = """        BLOCK = 1024
+BLOCKS = """        BLOCK = 512
         grid = (m * triton.cdiv(n, BLOCK),)
         """
 
@@ -123,8 +123,8 @@ exercise = Exercise(
         B: Entry(inputs=backward_inputs, reference=geglu_gradients, outputs=("dgate", "dup")),
         G: Entry(inputs=autograd_inputs, reference=by_autograd, outputs=("dgate", "dup")),
     },
-    provisional=True,
     deterministic=True,
+    provisional=True,
     cases=[
         case(m=3, n=1025, approximate="none"), case(m=3, n=1025, approximate="tanh"),
         case(m=1, n=1), case(m=0, n=5), case(m=5, n=0), case(m=2, n=1023), case(m=2, n=1024, approximate="tanh"),
@@ -185,7 +185,7 @@ exercise = Exercise(
             FORWARD_LAUNCH.replace("wrap_triton(forward_kernel)", "forward_kernel")), rung="compiles"),
         Bug("launches the backward's kernel as it is", (BACKWARD_LAUNCH, "backward_kernel[grid](*arguments"),
             rung="compiles"),
-        Bug("blocks of 32", (BLOCKS + "strides", BLOCKS.replace("1024", "32") + "strides"), rung="fast"),
+        Bug("blocks of 32", (BLOCKS + "strides", BLOCKS.replace("512", "32") + "strides"), rung="fast"),
         Bug("the approximation for both forms", ('if APPROXIMATE == "tanh":', "if True:"),
             caught="m=3,n=1025,approximate=none"),
         Bug("the forms exchanged", ('if APPROXIMATE == "tanh":', 'if APPROXIMATE == "none":'),
@@ -228,8 +228,8 @@ exercise = Exercise(
             else:
                 return 0.5 * (1 + tl.erf(0.7071067811865476 * x)), 0.3989422804014327 * tl.exp(-0.5 * x * x)
         """}),
-        Variant("large blocks", (BLOCKS + "strides", BLOCKS.replace("1024", "4096") + "strides"),
-                (BLOCKS + "arguments", BLOCKS.replace("1024", "2048") + "arguments")),
+        Variant("large blocks", (BLOCKS + "strides", BLOCKS.replace("512", "4096") + "strides"),
+                (BLOCKS + "arguments", BLOCKS.replace("512", "2048") + "arguments")),
         Variant("a grid of two axes", (BLOCKS + "strides", BLOCKS.replace(
                 "(m * triton.cdiv(n, BLOCK),)", "(triton.cdiv(n, BLOCK), m)") + "strides"), fill={2: """
             row = tl.program_id(1).to(tl.int64)

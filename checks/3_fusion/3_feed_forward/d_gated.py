@@ -121,7 +121,6 @@ exercise = Exercise(
     outputs=("out",),
     inputs=inputs,
     reference=gated,
-    provisional=True,
     cases=[
         case(m=130, n=144, k=80), case(m=1, n=1, k=1), case(m=128, n=128, k=64), case(m=127, n=129, k=65),
         case(m=129, n=127, k=63), case(m=67, n=61, k=193), case(m=1, n=300, k=100), case(m=300, n=1, k=100),
@@ -141,7 +140,7 @@ exercise = Exercise(
     moves=[Moves(case(m=256, n=128, k=128), bytes=necessary, slack=1.5)],
     speed=[
         Speed(
-            case(m=8192, n=14336, k=4096), bytes=necessary, flops=products, target=0.80,
+            case(m=8192, n=14336, k=4096), bytes=necessary, flops=products, target=0.75,
             peers={
                 "torch": gated, "torch.compile": gated,
                 "two products": two_products, "two products, torch.compile": two_products, "liger": liger,

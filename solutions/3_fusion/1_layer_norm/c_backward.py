@@ -17,12 +17,12 @@ def forward_kernel(x_ptr, w_ptr, b_ptr, y_ptr, mean_ptr, rstd_ptr, n, stride_row
     columns = tl.arange(0, BLOCK)
     mask = columns < n
     x = tl.load(x_ptr + row * stride_row + columns, mask=mask, other=0.0).to(tl.float32)
-    # before the sums, at which threads wait for each other: so they wait for memory once
-    w = tl.load(w_ptr + columns, mask=mask).to(tl.float32)
-    b = tl.load(b_ptr + columns, mask=mask).to(tl.float32)
     mean = tl.sum(x, 0) / n
     centred = tl.where(mask, x - mean, 0.0)
     rstd = tl.rsqrt(tl.sum(centred * centred, 0) / n + eps)
+    # not before the sums: until then they would hold registers, and they come from the L2, where other rows left them
+    w = tl.load(w_ptr + columns, mask=mask).to(tl.float32)
+    b = tl.load(b_ptr + columns, mask=mask).to(tl.float32)
     tl.store(y_ptr + row * n + columns, centred * rstd * w + b, mask=mask)
     tl.store(mean_ptr + row, mean)
     tl.store(rstd_ptr + row, rstd)
@@ -32,10 +32,11 @@ def forward_kernel(x_ptr, w_ptr, b_ptr, y_ptr, mean_ptr, rstd_ptr, n, stride_row
 @triton.jit
 def backward_kernel(
     dy_ptr, x_ptr, w_ptr, mean_ptr, rstd_ptr, dx_ptr, partial_dw_ptr, partial_db_ptr,
-    m, n, stride_dy_m, stride_dy_n, stride_x, BLOCK: tl.constexpr,
+    m, n, stride_dy_m, stride_dy_n, stride_x, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     # TODO: deal out the m rows among the programs. Of every row of this one dx, as in 3.1b; and to row tl.program_id(0)
-    # of partial_dw and partial_db, n columns each, what all of its rows have for dw and db.
+    # of partial_dw and partial_db, n columns each, what all of its rows have for dw and db. The loop over rows has
+    # STAGES stages: while one row is worked on, STAGES - 1 are on their way.
     ### BEGIN SOLUTION
     first = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
@@ -44,7 +45,7 @@ def backward_kernel(
     dw = tl.zeros((BLOCK,), tl.float32)
     db = tl.zeros((BLOCK,), tl.float32)
     # programs that run together take rows that lie together
-    for row in range(first, m, tl.num_programs(0)):
+    for row in tl.range(first, m, tl.num_programs(0), num_stages=STAGES):
         x = tl.load(x_ptr + row * stride_x + columns, mask=mask, other=0.0).to(tl.float32)
         dy_ptrs = dy_ptr + row * stride_dy_m + columns.to(tl.int64) * stride_dy_n
         dy = tl.load(dy_ptrs, mask=mask, other=0.0).to(tl.float32)
@@ -100,7 +101,7 @@ def layer_norm_forward(x, w, b, eps):
     rstd = torch.empty_like(mean)
     if m > 0:
         BLOCK = triton.next_power_of_2(n)
-        num_warps = min(max(BLOCK // 1024, 1), 16)
+        num_warps = min(max(BLOCK // 512, 1), 16)
         forward_kernel[(m,)](x, w, b, y, mean, rstd, n, x.stride(0), eps, BLOCK=BLOCK, num_warps=num_warps)
     return y, mean, rstd
     ### END SOLUTION
@@ -123,13 +124,15 @@ def layer_norm_backward(dy, x, w, mean, rstd):
         raise ValueError(f"mean is {list(mean.shape)} and rstd is {list(rstd.shape)}: both have to be [{m}], one a row")
     # TODO: dx, dw, db and the partial sums; then two launches: as many programs as the GPU holds at one time, and one
     # for each TILE_N columns. torch.cuda.get_device_properties(x.device).multi_processor_count has an answer without a
-    # GPU, too.
+    # GPU, too. STAGES is 3 where two rows of x and of dy fit 96 KB of shared memory, else 1.
     ### BEGIN SOLUTION
     BLOCK = triton.next_power_of_2(n)
     num_warps = min(max(BLOCK // 512, 1), 32)
     # 16 elements a thread, of x, dy, w, dw and db: the registers of a multiprocessor hold 16 such warps
     multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count
     programs = min(m, multiprocessors * max(16 // num_warps, 1))
+    # two rows of x and of dy on their way, where 99 KB of shared memory hold them
+    STAGES = 3 if 2 * BLOCK * (x.element_size() + dy.element_size()) <= 98304 else 1
     dx = torch.empty((m, n), dtype=x.dtype, device=x.device)
     dw, db = torch.empty_like(w), torch.empty_like(w)
     partial_dw = torch.empty((programs, n), dtype=torch.float32, device=x.device)
@@ -137,7 +140,7 @@ def layer_norm_backward(dy, x, w, mean, rstd):
     if m > 0:
         backward_kernel[(programs,)](
             dy, x, w, mean, rstd, dx, partial_dw, partial_db,
-            m, n, *dy.stride(), x.stride(0), BLOCK=BLOCK, num_warps=num_warps,
+            m, n, *dy.stride(), x.stride(0), BLOCK=BLOCK, STAGES=STAGES, num_warps=num_warps,
         )  # fmt: skip
     TILE_M, TILE_N = 64, 32
     add_up_kernel[(triton.cdiv(n, TILE_N),)](partial_dw, partial_db, dw, db, programs, n, TILE_M=TILE_M, TILE_N=TILE_N)

@@ -121,17 +121,16 @@ def attention_backward(dout, q, k, v, p, out, scale, causal):
     delta = torch.empty((batch, heads, queries), dtype=torch.float32, device=q.device)
     sizes = (heads, queries, keys, head_dim, scale)
     TILE, BLOCK_D = 64, max(16, triton.next_power_of_2(head_dim))
-    tiles = {"TILE_Q": TILE, "TILE_K": TILE, "BLOCK_D": BLOCK_D, "num_stages": 2}
     if q.numel() > 0:
         queries_kernel[(batch * heads * triton.cdiv(queries, TILE),)](
             dout, k, v, p, out, dq, delta, dout.stride(), k.stride(), v.stride(), out.stride(), *sizes,
-            CAUSAL=causal, num_warps=4, **tiles,
+            CAUSAL=causal, TILE_Q=TILE, TILE_K=TILE, BLOCK_D=BLOCK_D, num_warps=4, num_stages=2,
         )  # fmt: skip
     if k.numel() > 0:
-        # two accumulators: with 4 warps they would spill
+        # two accumulators: half as many queries at a time leave them room in registers
         keys_kernel[(batch * heads * triton.cdiv(keys, TILE),)](
             dout, q, v, p, delta, dk, dv, dout.stride(), q.stride(), v.stride(), *sizes,
-            CAUSAL=causal, num_warps=8, **tiles,
+            CAUSAL=causal, TILE_Q=TILE // 2, TILE_K=TILE, BLOCK_D=BLOCK_D, num_warps=4, num_stages=3,
         )  # fmt: skip
     return dq, dk, dv
     ### END SOLUTION

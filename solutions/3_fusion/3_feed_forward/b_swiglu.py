@@ -71,7 +71,7 @@ def swiglu_forward(gate, up):
     m, n = gate.shape
     h = torch.empty((m, n), dtype=gate.dtype, device=gate.device)
     if h.numel() > 0:
-        BLOCK = 1024
+        BLOCK = 512
         grid = (m * triton.cdiv(n, BLOCK),)
         forward_kernel[grid](gate, up, h, n, gate.stride(0), up.stride(0), BLOCK=BLOCK)
     return h
@@ -91,7 +91,7 @@ def swiglu_backward(dh, gate, up):
     dgate = torch.empty((m, n), dtype=gate.dtype, device=gate.device)
     dup = torch.empty_like(dgate)
     if dgate.numel() > 0:
-        BLOCK = 1024
+        BLOCK = 512
         grid = (m * triton.cdiv(n, BLOCK),)
         strides = *dh.stride(), gate.stride(0), up.stride(0)
         backward_kernel[grid](dh, gate, up, dgate, dup, n, *strides, BLOCK=BLOCK)

@@ -112,7 +112,7 @@ def geglu(gate: torch.Tensor, up: torch.Tensor, approximate: str) -> torch.Tenso
     m, n = gate.shape
     h = torch.empty((m, n), dtype=gate.dtype, device=gate.device)
     if h.numel() > 0:
-        BLOCK = 1024
+        BLOCK = 512
         grid = (m * triton.cdiv(n, BLOCK),)
         strides = gate.stride(0), up.stride(0)
         wrap_triton(forward_kernel)[grid](gate, up, h, n, *strides, APPROXIMATE=approximate, BLOCK=BLOCK)
@@ -137,7 +137,7 @@ def geglu_backward(
     dgate = torch.empty((m, n), dtype=gate.dtype, device=gate.device)
     dup = torch.empty_like(dgate)
     if dgate.numel() > 0:
-        BLOCK = 1024
+        BLOCK = 512
         grid = (m * triton.cdiv(n, BLOCK),)
         arguments = dh, gate, up, dgate, dup, n, *dh.stride(), gate.stride(0), up.stride(0)
         wrap_triton(backward_kernel)[grid](*arguments, APPROXIMATE=approximate, BLOCK=BLOCK)

@@ -34,5 +34,5 @@ def layer_norm(x, w, b, eps):
     if n > 1 and x.stride(1) != 1:
         raise ValueError(f"the elements of a row of x lie {x.stride(1)} apart: they have to be adjacent")
     # TODO: y, mean and rstd; then, if there are rows, one program for each. `num_warps` (1, 2, 4, 8 or 16) grows with
-    # the row, so that a thread has about 32 elements.
+    # the row, so that a thread has about 16 elements.
     raise NotImplementedError("TODO 3.1a, blank 2")

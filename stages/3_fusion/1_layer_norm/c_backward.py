@@ -18,10 +18,11 @@ def forward_kernel(x_ptr, w_ptr, b_ptr, y_ptr, mean_ptr, rstd_ptr, n, stride_row
 @triton.jit
 def backward_kernel(
     dy_ptr, x_ptr, w_ptr, mean_ptr, rstd_ptr, dx_ptr, partial_dw_ptr, partial_db_ptr,
-    m, n, stride_dy_m, stride_dy_n, stride_x, BLOCK: tl.constexpr,
+    m, n, stride_dy_m, stride_dy_n, stride_x, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     # TODO: deal out the m rows among the programs. Of every row of this one dx, as in 3.1b; and to row tl.program_id(0)
-    # of partial_dw and partial_db, n columns each, what all of its rows have for dw and db.
+    # of partial_dw and partial_db, n columns each, what all of its rows have for dw and db. The loop over rows has
+    # STAGES stages: while one row is worked on, STAGES - 1 are on their way.
     tl.static_assert(False, "TODO 3.1c, blank 2")
 
 
@@ -67,7 +68,7 @@ def layer_norm_backward(dy, x, w, mean, rstd):
         raise ValueError(f"mean is {list(mean.shape)} and rstd is {list(rstd.shape)}: both have to be [{m}], one a row")
     # TODO: dx, dw, db and the partial sums; then two launches: as many programs as the GPU holds at one time, and one
     # for each TILE_N columns. torch.cuda.get_device_properties(x.device).multi_processor_count has an answer without a
-    # GPU, too.
+    # GPU, too. STAGES is 3 where two rows of x and of dy fit 96 KB of shared memory, else 1.
     raise NotImplementedError("TODO 3.1c, blank 5")
 
 

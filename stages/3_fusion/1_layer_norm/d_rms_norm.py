@@ -23,10 +23,11 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     dy_ptr, ds_ptr, s_ptr, w_ptr, rstd_ptr, dx_ptr, partial_ptr, m, n,
-    stride_dy_m, stride_dy_n, stride_ds_m, stride_ds_n, stride_s, BLOCK: tl.constexpr,
+    stride_dy_m, stride_dy_n, stride_ds_m, stride_ds_n, stride_s, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     # TODO: dx of every tl.num_programs(0)th row, from tl.program_id(0) on; then, in this program's row of partial,
-    # [programs, n], what these rows add to dw. Without a gradient of the sum ds_ptr is None.
+    # [programs, n], what these rows add to dw. Without a gradient of the sum ds_ptr is None. The loop over rows has
+    # STAGES stages, as in 3.1c.
     tl.static_assert(False, "TODO 3.1d, blank 2")
 
 
@@ -78,7 +79,8 @@ def rms_norm_backward(dy, ds, s, w, rstd):
     dtype; the same bits every time on one GPU. Raises ValueError as the forward does.
     """
     check(w, {"s": s}, {"dy": dy, "ds": ds})
-    # TODO: allocate dx, dw and partial, launch both kernels, return dx and dw. With m = 0, dw is 0.
+    # TODO: allocate dx, dw and partial, launch both kernels, return dx and dw. With m = 0, dw is 0. STAGES is 3 where
+    # two rows of each matrix that is read fit 96 KB of shared memory, else 1.
     raise NotImplementedError("TODO 3.1d, blank 5")
 
 

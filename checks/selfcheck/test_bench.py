@@ -282,22 +282,24 @@ def test_calls_are_timed_behind_a_spin_after_two_that_are_not(monkeypatch):
         asked.append((calls, spin))
         return [1.0] * calls
 
-    monkeypatch.setattr(glance, "_sets", lambda: 12, raising=False)
+    # of Session itself, so that a name that it has no more is an error
     for name, value in {
-        "_lay": lambda sets: setattr(glance, "slots", [None] * sets),
-        "fill": lambda calls: setattr(glance, "salts", list(range(calls))),
+        "_sets": lambda: 12,
+        "_fresh": lambda calls: list(range(calls)),
+        "_lay": lambda calls: None,
+        "_fill": lambda fresh: None,
         "_go": go,
-        "_check": lambda glimpses: None,
+        "_check": lambda fresh, glimpses: None,
     }.items():
-        monkeypatch.setattr(glance, name, value, raising=False)
+        monkeypatch.setattr(glance, name, value)
     assert glance.times() == [1.0] * 36
     assert asked == [(12, 0)] * 2 + [(12, ceilings.SPIN)] * 3
     wrong = Verdict("fail", "wrong")
-    monkeypatch.setattr(glance, "_check", lambda glimpses: wrong)
+    monkeypatch.setattr(glance, "_check", lambda fresh, glimpses: wrong)
     assert glance.times() is wrong
     monkeypatch.setattr(glance, "_sets", lambda: 200)
     asked.clear()
-    monkeypatch.setattr(glance, "_check", lambda glimpses: len(glance.salts))  # those of the calls that were timed
+    monkeypatch.setattr(glance, "_check", lambda fresh, glimpses: len(fresh))  # those of the calls that were timed
     assert glance.times() == 64 and asked == [(200, 0)] * 2 + [(64, ceilings.SPIN)]
 
 

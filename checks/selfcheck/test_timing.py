@@ -1,7 +1,8 @@
 """Verdicts on a speed, on clocks that the tests make up; the real ones are measured on a GPU (checks/measured/)."""
 
 import pytest
-from workbook import timing
+from workbook import catalog, oracle, timing
+from workbook.session import Session
 
 
 def test_interval_of_quiet_rounds_is_narrow():
@@ -28,3 +29,12 @@ def test_nothing_is_timed_in_the_interpreter(monkeypatch):
 )
 def test_verdict(low, high, status):
     assert timing.status(low, high, 0.90) == status
+
+
+def test_a_place_for_a_result_is_contiguous_however_the_reference_strides_its_own(grade):
+    [part] = catalog.select("3.2d")
+    session = Session(grade(part), part.exercise.speed[0])
+    turned = oracle.promised(part.exercise, session.inputs)
+    assert not all(t.is_contiguous() for t in turned)  # dk, which autograd finds through k.mT
+    assert [t.shape for t in session.promised] == [t.shape for t in turned]
+    assert all(t.is_contiguous() for t in session.promised)

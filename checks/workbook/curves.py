@@ -146,9 +146,10 @@ def _recorded(parts: dict) -> tuple[list[Curve], list[str]]:
             point = Point(speed.case.id, nbytes, flops, timing["ms"], timing["peers"])
             least, by_copy = timing["share"] * timing["ms"], nbytes / timing["copy_gbps"] / 1e6
             matmul = flops / least / 1e9 if least > 1.02 * by_copy else None
-            slow = {what: verdicts[number]["facts"] for what, verdicts in told.get("slow", {}).items()}
+            must_fail = told.get("slow", {}) if speed.naive_fails else {}
+            slow = {what: verdicts[number]["facts"] for what, verdicts in must_fail.items()}
             naive = {what: facts["timing"]["ms"] for what, facts in slow.items() if "timing" in facts}
-            about = (id, known[id].title, speed.case.id, timing["target"], timing["copy_gbps"], matmul, 0.0, [point])
+            about = (id, known[id].title, speed.case.id, speed.target, timing["copy_gbps"], matmul, 0.0, [point])
             curves.append(Curve(*about, naive=naive))
         left_out += [f"{id} {name} is no timed case of this workbook" for name in timings]
     return curves, left_out

@@ -96,9 +96,10 @@ def peers(run: Run) -> style.Figure:
         name: {"marker": marker, "linestyle": "", "color": colour, "markeredgecolor": "white", "markersize": 8}
         for name, (colour, marker) in _peers(rows).items()
     }
-    figure, axes = style.canvas(
-        "Beside what one would call instead", _about(run), left=3.0, right=1.3, height=2.1 + 0.42 * len(rows)
-    )
+    left = max(3.0, 0.2 + 0.068 * max(len(c.timed.case) for c in rows))
+    entries, height = 3 + len(looks), 2.1 + 0.42 * len(rows)
+    title = "Beside what one would call instead"
+    figure, axes = style.canvas(title, _about(run), left=left, right=1.3, height=height, entries=entries)
     shares = [c.share(c.timed, c.timed.ms) for c in rows]
     reached = [c.share(c.timed, ms) for c in rows for ms in c.timed.peers.values() if is_ms(ms)]
     axes.set(xlim=(0, 1.05 * max(1, *shares, *reached)), ylim=(len(rows) - 0.4, -0.6), yticks=[])

@@ -14,8 +14,10 @@ from matplotlib.lines import Line2D
 # Okabe and Ito, Color Universal Design, 2008
 BLUE, VERMILLION, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"
 INK, QUIET, FAINT = "#262626", "#6E6E6E", "#EFEFEF"
-MARKED = ((ORANGE, "D"), (GREEN, "s"), (PURPLE, "^"), (SKY, "v"), (INK, "P"), (QUIET, "X"))  # colour never alone
+COLOURS = (ORANGE, GREEN, PURPLE, SKY, INK, QUIET)
+MARKED = (*zip(COLOURS, "Ds^vPX", strict=True), *zip(COLOURS, "vP<>Dd", strict=True))  # colour never alone
 LINE = 0.205  # inches from one line of words to the next
+ENTRIES, ROW = 7, 0.22  # entries of a row of a legend at most, and its height in inches
 
 matplotlib.rcdefaults()  # whatever the reader's own matplotlibrc says
 matplotlib.rcParams.update(
@@ -38,9 +40,11 @@ matplotlib.rcParams.update(
 )
 
 
-def canvas(title: str, about: str, height=5.0, left=0.9, right=2.1):
-    """Figure and axes, in inches: 9 wide, with a title, `about` below it, and room for words around the axes."""
-    width, above, below = 9.0, 1.1, 0.65
+def canvas(title: str, about: str, height=5.0, left=0.9, right=2.1, entries=1):
+    """Figure and axes, in inches: 9 wide, with a title, `about` below it, a legend of so many entries, and room for
+    words around the axes."""
+    more = ROW * ((entries - 1) // ENTRIES)
+    width, height, above, below = 9.0, height + more, 1.1 + more, 0.65
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, below / height, 1 - (left + right) / width, 1 - (above + below) / height))
     figure.text(0.2 / width, 1 - 0.37 / height, title, fontsize=14, fontweight="bold")
@@ -128,9 +132,14 @@ def mark(**look) -> Line2D:
 
 
 def legend(axes, entries: list[tuple[str, Line2D]]) -> None:
-    """One row above the axes, for marks that recur in every row below."""
-    words, marks = zip(*entries, strict=True)
-    axes.legend(
-        marks, words, ncols=len(words), frameon=False, fontsize=9.5, loc="lower right", bbox_to_anchor=(1, 1),
-        bbox_transform=axes.transAxes, columnspacing=1.2, handletextpad=0.3, borderaxespad=0.2, handlelength=1.2,
-    )  # fmt: skip
+    """Above the axes, for marks that recur in every row below: ENTRIES of them side by side."""
+    figure, box = axes.figure, axes.bbox
+    rows = [entries[i : i + ENTRIES] for i in range(0, len(entries), ENTRIES)]
+    for above, row in enumerate(reversed(rows)):
+        words, marks = zip(*row, strict=True)
+        corner = box.x1 / figure.dpi, box.y1 / figure.dpi + ROW * above
+        figure.legend(
+            marks, words, ncols=len(words), frameon=False, fontsize=9.5, loc="lower right", bbox_to_anchor=corner,
+            bbox_transform=figure.dpi_scale_trans, columnspacing=1.2, handletextpad=0.3, borderaxespad=0.2,
+            handlelength=1.2,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from workbook.grader import GRAPH
 PARTS = {part.id: part for part in catalog.parts()}
 CPU_SECONDS = 3.0
 OTHERS = {"compiles sm_80", "compiles sm_90"}  # left out for bugs and variants: sm_86 has the least shared memory
+THINNED = 4  # every so manyth case is tried of a bug that is right but slow, unless all is to be counted
 SMALL = 400  # numbers in the inputs of a case that is differentiated step by step
 EXCEPTION = re.compile(r"(Name|Syntax|Attribute|Indentation|Type)Error|syntax error")
 
@@ -78,14 +79,16 @@ def test_stub(part, grade):
 
 
 @pytest.mark.parametrize(("part", "bug"), every(lambda p: p.exercise.bugs))
-def test_bug(part, bug, grade):
+def test_bug(part, bug, grade, repeats):
     grading = grade(part, bug.apply(source(part)))
     if bug.rung == "correct":
         case = part.exercise.find(bug.caught)
         verdict = grading.refuses(case) if case in part.exercise.refuses else grading.correct(case)
     else:
         # what it compiles to is nothing that `moves` asks for
-        passes(grading, ("correct",) if bug.rung == "moves" else RUNGS[: RUNGS.index(bug.rung)], OTHERS)
+        below = ("correct",) if bug.rung == "moves" else RUNGS[: RUNGS.index(bug.rung)]
+        left_out = {c.name for i, c in enumerate(grading.checks()) if c.rung == "correct" and i % THINNED}
+        passes(grading, below, OTHERS | left_out if repeats == 1 else ())
         if bug.rung == "fast":
             return  # only a GPU can tell: test_measured
         verdicts = (check.run() for check in grading.checks() if check.rung == bug.rung)

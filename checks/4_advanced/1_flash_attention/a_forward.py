@@ -1,3 +1,5 @@
+from functools import cache
+
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, Window, by_rows, case, normal
@@ -64,16 +66,21 @@ def flash_attention_2(q, k, v, scale):
         return sdpa(q, k, v, scale)
 
 
-def flex(q, k, v, scale):
+@cache
+def compiled_flex():
     from torch.nn.attention.flex_attention import flex_attention
 
-    return flex_attention(q, k, v, scale=scale)
+    return torch.compile(flex_attention)
+
+
+def flex(q, k, v, scale):
+    return compiled_flex()(q, k, v, scale=scale)
 
 
 COSTS = {
     "bytes": necessary, "flops": products, "sweep": {"s": [2**n for n in range(9, 15)]},
     "peers": {
-        "torch": sdpa, "cuDNN": cudnn, "FlashAttention-2": flash_attention_2, "FlexAttention, torch.compile": flex,
+        "torch": sdpa, "cuDNN": cudnn, "FlashAttention-2": flash_attention_2, "FlexAttention": flex,
     },
 }
 # what bugs and variants change
@@ -89,8 +96,9 @@ HOST, HOPPER = "def flash_attention(q", "    hopper = "
 CHAIN = """@triton.jit
 def scores_kernel(q_ptr, k_ptr, scores_ptr, tokens, scale, TILE: tl.constexpr, HEAD_DIM: tl.constexpr):
     first, start, head = tl.program_id(0) * TILE, tl.program_id(1) * TILE, tl.program_id(2)
-    q = load_tile(tokens_of(q_ptr, head, tokens, TILE, HEAD_DIM, False), first, tokens, TILE, HEAD_DIM)
-    k = load_tile(tokens_of(k_ptr, head, tokens, TILE, HEAD_DIM, False), start, tokens, TILE, HEAD_DIM)
+    base = head.to(tl.int64) * tokens * HEAD_DIM
+    q = load_tile(q_ptr + base, first, tokens, TILE, HEAD_DIM)
+    k = load_tile(k_ptr + base, start, tokens, TILE, HEAD_DIM)
     rows, columns = first + tl.arange(0, TILE), start + tl.arange(0, TILE)
     offsets = (head.to(tl.int64) * tokens + rows)[:, None] * tokens + columns[None, :]
     mask = (rows < tokens)[:, None] & (columns < tokens)[None, :]
@@ -111,15 +119,14 @@ def softmax_kernel(scores_ptr, p_ptr, lse_ptr, tokens, BLOCK: tl.constexpr):
 @triton.jit
 def values_kernel(p_ptr, v_ptr, out_ptr, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr):
     first, head = tl.program_id(0) * TILE, tl.program_id(1)
-    values = tokens_of(v_ptr, head, tokens, TILE, HEAD_DIM, False)
+    base = head.to(tl.int64) * tokens * HEAD_DIM
     rows, columns = first + tl.arange(0, TILE), tl.arange(0, TILE)
     p_ptrs = p_ptr + (head.to(tl.int64) * tokens + rows)[:, None] * tokens + columns[None, :]
     acc = tl.zeros((TILE, HEAD_DIM), tl.float32)
     for start in range(0, tokens, TILE):
         p = tl.load(p_ptrs + start, mask=(rows < tokens)[:, None] & (columns < tokens - start)[None, :], other=0.0)
-        acc = tl.dot(p, load_tile(values, start, tokens, TILE, HEAD_DIM), acc)
-    out = tokens_of(out_ptr, head, tokens, TILE, HEAD_DIM, False)
-    store_tile(out, acc.to(p_ptr.dtype.element_ty), first, tokens, TILE, HEAD_DIM)
+        acc = tl.dot(p, load_tile(v_ptr + base, start, tokens, TILE, HEAD_DIM), acc)
+    tl.store(tile_ptrs(out_ptr + base, first, TILE, HEAD_DIM), acc, mask=(rows < tokens)[:, None])
 
 
 def chain(q, k, v, scale, out, lse):
@@ -134,6 +141,7 @@ def chain(q, k, v, scale, out, lse):
 
 
 """
+CALL = "    if out.numel() > 0:\n        return chain(q, k, v, scale, out, lse)\n"
 SCORES = "    scores = torch.empty((batch, heads, tokens, tokens), dtype=q.dtype, device=q.device)\n"
 SMALL = "b=2,h=3,s=70,d=64"
 
@@ -172,8 +180,8 @@ exercise = Exercise(
         Speed(case(b=4, h=32, s=4096, d=64), target=0.40, **COSTS),
     ],
     bugs=[
-        Bug("the chain of stage 3: scores and weights in memory", (HOST, CHAIN + HOST),
-            (HOPPER, "    if out.numel() > 0:\n        return chain(q, k, v, scale, out, lse)\n" + HOPPER), rung="moves"),
+        Bug("the chain of stage 3: scores and weights in memory", (HOST, CHAIN + HOST), (HOPPER, CALL + HOPPER),
+            rung="moves"),
         Bug("room for all scores, though it needs none", (RETURN, SCORES + RETURN), rung="moves"),
         Bug("from head to head: neighbours share no keys", (PLACE, "tl.program_id(0) % (tl.num_programs(0) // strips), "
             "tl.program_id(0) // (tl.num_programs(0) // strips) * TILE_Q"), rung="moves"),
@@ -201,7 +209,7 @@ exercise = Exercise(
             caught="b=1,h=1,s=200,d=128"),
         Bug("accumulates in 16 bits", (DOT, "acc = (acc * shrink[:, None]).to(v.dtype).to(tl.float32)"
             " + tl.dot(exps.to(v.dtype), v).to(v.dtype)"), ("exps = tl.exp2", "exps = 0.7 * tl.exp2"), caught=SMALL),
-        Bug("values of the first head for all", ("tokens_of(v_ptr, head,", "tokens_of(v_ptr, head * 0,"), caught=SMALL),
+        Bug("values of the first head for all", ("tokens_of(v_ptr + base,", "tokens_of(v_ptr,"), caught=SMALL),
         Bug("leaves out the last keys", ("tl.range(0, tokens, TILE_K", "tl.range(0, tokens // TILE_K * TILE_K, TILE_K"),
             caught=SMALL),
         Bug("leaves out the last queries", ("triton.cdiv(tokens, TILE_Q),)", "max(1, tokens // TILE_Q),)"),

@@ -16,14 +16,9 @@ LN_2 = tl.constexpr(math.log(2))
 
 
 @triton.jit
-def tokens_of(ptr, head, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, TMA: tl.constexpr):
-    """One head of a contiguous [heads, tokens, HEAD_DIM], of which tiles of TILE tokens are loaded or stored."""
-    ptr += head.to(tl.int64) * tokens * HEAD_DIM
-    if TMA:
-        source = tl.make_tensor_descriptor(ptr, [tokens, HEAD_DIM], [HEAD_DIM, 1], [TILE, HEAD_DIM])
-    else:
-        source = ptr
-    return source
+def tokens_of(ptr, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, TMA: tl.constexpr):
+    """`tokens` tokens from ptr on, HEAD_DIM numbers each, of which load_tile loads TILE at a time."""
+    return tl.make_tensor_descriptor(ptr, [tokens, HEAD_DIM], [HEAD_DIM, 1], [TILE, HEAD_DIM]) if TMA else ptr
 
 
 @triton.jit
@@ -45,23 +40,13 @@ def load_tile(source, start, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr)
 
 
 @triton.jit
-def store_tile(target, tile, start, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr):
-    """Stores the tokens of a tile, from `start` on, but for those past the last."""
-    if isinstance(target, tl.tensor_descriptor):
-        target.store([start, 0], tile)
-    else:
-        mask = tl.arange(0, TILE)[:, None] < tokens - start
-        tl.store(tile_ptrs(target, start, TILE, HEAD_DIM), tile, mask=mask)
-
-
-@triton.jit
 def flash_attention_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, tokens, scale_log2,
+    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, heads, tokens, scale_log2,
     TILE_Q: tl.constexpr, TILE_K: tl.constexpr, HEAD_DIM: tl.constexpr,
     RAGGED: tl.constexpr, TMA: tl.constexpr, WARP_SPECIALIZE: tl.constexpr,
 ):  # fmt: skip
     # TODO: out and lse of TILE_Q queries of one head, from all of its keys and values, TILE_K at a time. All tensors
-    # are contiguous, [heads, tokens, HEAD_DIM], lse [heads, tokens]; tokens_of, load_tile and store_tile know how.
+    # are contiguous, [heads, tokens, HEAD_DIM], lse [heads, tokens]; the heads of all batches are counted in one.
     # scale_log2 is scale * log2(e), above 0. RAGGED: whether the last tile of keys has some that do not exist. TMA is
     # for tokens_of, WARP_SPECIALIZE for tl.range. Compute in fp32; no NaN from scores of -inf. Programs that run
     # together should want the same keys.
@@ -69,10 +54,14 @@ def flash_attention_kernel(
     strips = tl.cdiv(tokens, TILE_Q)
     # the strips of a head are neighbours: they run together and find its keys and values in the L2
     head, first = tl.program_id(0) // strips, tl.program_id(0) % strips * TILE_Q
-    queries = tokens_of(q_ptr, head, tokens, TILE_Q, HEAD_DIM, TMA)
-    keys = tokens_of(k_ptr, head, tokens, TILE_K, HEAD_DIM, TMA)
-    values = tokens_of(v_ptr, head, tokens, TILE_K, HEAD_DIM, TMA)
-    q = load_tile(queries, first, tokens, TILE_Q, HEAD_DIM)
+    base = head.to(tl.int64) * tokens * HEAD_DIM
+    keys = tokens_of(k_ptr + base, tokens, TILE_K, HEAD_DIM, TMA)
+    values = tokens_of(v_ptr + base, tokens, TILE_K, HEAD_DIM, TMA)
+    # counted through all heads: a tile may hold queries of the next one, but only its own are stored. And a scalar of
+    # its own: specialised warps share the rows of a tile, and where `first` is q's coordinate, Triton (3.6, 3.7) moves
+    # it for all who use it
+    queries = tokens_of(q_ptr, heads * tokens, TILE_Q, HEAD_DIM, TMA)
+    q = load_tile(queries, head * tokens + first, heads * tokens, TILE_Q, HEAD_DIM)
     top = tl.full((TILE_Q,), LOWEST, tl.float32)
     total = tl.zeros((TILE_Q,), tl.float32)
     acc = tl.zeros((TILE_Q, HEAD_DIM), tl.float32)
@@ -91,11 +80,9 @@ def flash_attention_kernel(
         acc = tl.dot(exps.to(v.dtype), v, acc * shrink[:, None])
     # a row of -inf only has acc and total 0: its result is 0, and its lse LOWEST + log2(0)
     out = acc * (1 / tl.where(total == 0, 1.0, total))[:, None]
-    results = tokens_of(out_ptr, head, tokens, TILE_Q, HEAD_DIM, TMA)
-    store_tile(results, out.to(q.dtype), first, tokens, TILE_Q, HEAD_DIM)
     rows = first + tl.arange(0, TILE_Q)
-    lse_ptrs = lse_ptr + head.to(tl.int64) * tokens + rows
-    tl.store(lse_ptrs, (top + tl.log2(total)) * LN_2, mask=rows < tokens)
+    tl.store(tile_ptrs(out_ptr + base, first, TILE_Q, HEAD_DIM), out, mask=(rows < tokens)[:, None])
+    tl.store(lse_ptr + head.to(tl.int64) * tokens + rows, (top + tl.log2(total)) * LN_2, mask=rows < tokens)
     ### END SOLUTION
 
 
@@ -140,7 +127,7 @@ def flash_attention(q, k, v, scale):
         TILE_Q, TILE_K, num_warps, num_stages = 128, 64, 8, 2
     if out.numel() > 0:
         flash_attention_kernel[(batch * heads * triton.cdiv(tokens, TILE_Q),)](
-            q, k, v, out, lse, tokens, scale * math.log2(math.e),
+            q, k, v, out, lse, batch * heads, tokens, scale * math.log2(math.e),
             TILE_Q=TILE_Q, TILE_K=TILE_K, HEAD_DIM=head_dim, RAGGED=tokens % TILE_K > 0,
             TMA=TMA, WARP_SPECIALIZE=TMA and head_dim == 128, num_warps=num_warps, num_stages=num_stages,
         )  # fmt: skip

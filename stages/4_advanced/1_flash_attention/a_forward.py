@@ -16,14 +16,9 @@ LN_2 = tl.constexpr(math.log(2))
 
 
 @triton.jit
-def tokens_of(ptr, head, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, TMA: tl.constexpr):
-    """One head of a contiguous [heads, tokens, HEAD_DIM], of which tiles of TILE tokens are loaded or stored."""
-    ptr += head.to(tl.int64) * tokens * HEAD_DIM
-    if TMA:
-        source = tl.make_tensor_descriptor(ptr, [tokens, HEAD_DIM], [HEAD_DIM, 1], [TILE, HEAD_DIM])
-    else:
-        source = ptr
-    return source
+def tokens_of(ptr, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, TMA: tl.constexpr):
+    """`tokens` tokens from ptr on, HEAD_DIM numbers each, of which load_tile loads TILE at a time."""
+    return tl.make_tensor_descriptor(ptr, [tokens, HEAD_DIM], [HEAD_DIM, 1], [TILE, HEAD_DIM]) if TMA else ptr
 
 
 @triton.jit
@@ -45,23 +40,13 @@ def load_tile(source, start, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr)
 
 
 @triton.jit
-def store_tile(target, tile, start, tokens, TILE: tl.constexpr, HEAD_DIM: tl.constexpr):
-    """Stores the tokens of a tile, from `start` on, but for those past the last."""
-    if isinstance(target, tl.tensor_descriptor):
-        target.store([start, 0], tile)
-    else:
-        mask = tl.arange(0, TILE)[:, None] < tokens - start
-        tl.store(tile_ptrs(target, start, TILE, HEAD_DIM), tile, mask=mask)
-
-
-@triton.jit
 def flash_attention_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, tokens, scale_log2,
+    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, heads, tokens, scale_log2,
     TILE_Q: tl.constexpr, TILE_K: tl.constexpr, HEAD_DIM: tl.constexpr,
     RAGGED: tl.constexpr, TMA: tl.constexpr, WARP_SPECIALIZE: tl.constexpr,
 ):  # fmt: skip
     # TODO: out and lse of TILE_Q queries of one head, from all of its keys and values, TILE_K at a time. All tensors
-    # are contiguous, [heads, tokens, HEAD_DIM], lse [heads, tokens]; tokens_of, load_tile and store_tile know how.
+    # are contiguous, [heads, tokens, HEAD_DIM], lse [heads, tokens]; the heads of all batches are counted in one.
     # scale_log2 is scale * log2(e), above 0. RAGGED: whether the last tile of keys has some that do not exist. TMA is
     # for tokens_of, WARP_SPECIALIZE for tl.range. Compute in fp32; no NaN from scores of -inf. Programs that run
     # together should want the same keys.

@@ -111,7 +111,8 @@ COSTS = {
     },
 }
 # what bugs and variants change
-FIRST = "(strips - 1 - tl.program_id(0) % strips) * TILE_Q"
+PLACE = "(strips - 1 - place // width) * TILE_Q"
+WIDTH = "tl.minimum(all_heads - group * GROUP, GROUP)"
 WHOLE = "whole = fewest // TILE_K * TILE_K"
 MOST = "most = tl.minimum(keys, first + TILE_Q + keys - queries)"
 FEWEST = "fewest = tl.minimum(keys, tl.maximum(0, first + 1 + keys - queries))"
@@ -121,7 +122,7 @@ TILES_128 = "TILE_Q, TILE_K, num_warps, num_stages = 128, 64, 4, 2"
 TILES_64 = "TILE_Q, TILE_K, num_warps, num_stages = 64, 64, 4, 2"
 TILES = "TILE_Q, TILE_K, num_warps, num_stages = 128, 32, 8, 3"
 OUT = "    out = torch.empty("
-K_HEAD = "k_ptr, k_strides, batch, head // group"
+K_HEAD = "k_ptr, k_strides, batch, head // shared"
 CONTIGUOUS = "    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()\n"
 REPEATED = """    k, v = (t.repeat_interleave(heads // max(1, key_heads), 1) for t in (k, v))
     key_heads = heads
@@ -163,7 +164,7 @@ exercise = Exercise(
     moves=[
         # of 512 keys a strip of 64 sees 288 on average, and loads 32 more; grouped heads are loaded by each of them
         Moves(case(b=1, h=4, kv=2, q=512, k=512, d=64), bytes=necessary, slack=3.9,
-            window=Window(programs=4, reuse=2.0)),
+            window=Window(programs=16, reuse=3.0)),
     ],
     speed=[
         Speed(case(b=4, h=32, q=4096, k=4096, d=128, q_is="heads", k_is="heads"), target=0.45, **COSTS),
@@ -193,9 +194,9 @@ exercise = Exercise(
         Bug("the top begins at -inf", ("tl.full((TILE_Q,), LOWEST, tl.float32)",
             'tl.full((TILE_Q,), float("-inf"), tl.float32)'), caught="b=1,h=2,q=150,k=20,d=80"),
         Bug("the accumulator keeps its old top", ("acc * shrink[:, None])", "acc)"), caught=REAL),
-        Bug("heads share in turns, not in groups", (K_HEAD, K_HEAD.replace("head // group", "head % (heads // group)")),
+        Bug("heads share in turns, not in rows", (K_HEAD, K_HEAD.replace("// shared", "% (heads // shared)")),
             caught=REAL),
-        Bug("keys of its own for each head", (K_HEAD, K_HEAD.replace(" // group", "")), caught=REAL),
+        Bug("keys of its own for each head", (K_HEAD, K_HEAD.replace(" // shared", "")), caught=REAL),
         Bug("takes batches for more heads", ("batch * strides[0] + head * strides[1]", "(batch + head) * strides[1]"),
             caught=REAL),
         Bug("v lies as k does", ("k.stride(), v.stride()", "k.stride(), k.stride()"),
@@ -204,6 +205,7 @@ exercise = Exercise(
             caught="b=2,h=3,q=70,k=90,d=32,q_is=turned,k_is=tokens,v_is=turned,fp16"),
         Bug("a descriptor for any strides", (" and all(describable(t) for t in (q, k, v, out))", ""),
             caught="b=2,h=3,q=70,k=90,d=32,q_is=turned,k_is=tokens,v_is=turned,fp16"),
+        Bug("takes every group for a full one", (WIDTH, "GROUP"), caught=REAL),
         Bug("leaves out the last queries", ("triton.cdiv(queries, TILE_Q),)", "max(1, queries // TILE_Q),)"),
             caught="b=1,h=1,q=129,k=257,d=64"),
         Bug("lse of as many queries as keys", ("number * queries + rows", "number * keys + rows"), caught=REAL),
@@ -217,6 +219,7 @@ exercise = Exercise(
         Variant("one walk, masked in every step, to the last key that is seen", (WHOLE, "whole = 0")),
         Variant("scores are scaled before they are compared", ("tl.dot(q, k.T)", "tl.dot(q, k.T) * scale_log2"),
             (HIGHER, "tl.maximum(top, tl.max(scores, 1))"), ("scores * scale_log2 - higher", "scores - higher")),
-        Variant("strips from the first to the last", (FIRST, "tl.program_id(0) % strips * TILE_Q")),
+        Variant("strips from the first to the last", (PLACE, "place // width * TILE_Q")),
+        Variant("head by head", ("GROUP=8,", "GROUP=1,")),
     ],
 )

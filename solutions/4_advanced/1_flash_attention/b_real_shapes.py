@@ -85,21 +85,25 @@ def walk(
 @triton.jit
 def flash_attention_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, q_strides, k_strides, v_strides, out_strides,
-    heads, group, queries, keys, head_dim, scale_log2,
-    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, BLOCK_D: tl.constexpr, CAUSAL: tl.constexpr, TMA: tl.constexpr,
+    all_heads, heads, shared, queries, keys, head_dim, scale_log2,
+    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, BLOCK_D: tl.constexpr, GROUP: tl.constexpr,
+    CAUSAL: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     # TODO: out and lse of TILE_Q queries of one head, from the keys that they see: first the tiles that all of them see
-    # throughout, then those that are cut. `group` heads of queries in a row share a head of keys and values. BLOCK_D is
-    # at least head_dim. lse is contiguous. What takes longest should begin first.
+    # throughout, then those that are cut. There are `all_heads` of queries, `heads` in a batch, and `shared` in a row
+    # share a head of keys and values. BLOCK_D is at least head_dim. lse is contiguous. Take GROUP heads at a time: of
+    # these, what takes longest should begin first.
     ### BEGIN SOLUTION
     strips = tl.cdiv(queries, TILE_Q)
-    number = (tl.program_id(0) // strips).to(tl.int64)  # of the head, through all batches
+    # GROUP heads, all of their last strips, then all that come before: the last queries see most keys
+    group, place = tl.program_id(0) // (GROUP * strips), tl.program_id(0) % (GROUP * strips)
+    width = tl.minimum(all_heads - group * GROUP, GROUP)
+    first = (strips - 1 - place // width) * TILE_Q
+    number = (group * GROUP + place % width).to(tl.int64)
     batch, head = number // heads, number % heads
-    # the last queries see most keys: whoever begins last has least to do
-    first = (strips - 1 - tl.program_id(0) % strips) * TILE_Q
     queries_of = tokens_of(q_ptr, q_strides, batch, head, queries, head_dim, TILE_Q, BLOCK_D, TMA)
-    keys_of = tokens_of(k_ptr, k_strides, batch, head // group, keys, head_dim, TILE_K, BLOCK_D, TMA)
-    values_of = tokens_of(v_ptr, v_strides, batch, head // group, keys, head_dim, TILE_K, BLOCK_D, TMA)
+    keys_of = tokens_of(k_ptr, k_strides, batch, head // shared, keys, head_dim, TILE_K, BLOCK_D, TMA)
+    values_of = tokens_of(v_ptr, v_strides, batch, head // shared, keys, head_dim, TILE_K, BLOCK_D, TMA)
     q = load_tile(queries_of, q_strides, first, queries, head_dim, TILE_Q, BLOCK_D)
     top = tl.full((TILE_Q,), LOWEST, tl.float32)
     total = tl.zeros((TILE_Q,), tl.float32)
@@ -179,8 +183,8 @@ def flash_attention(q, k, v, scale, causal):
     if out.numel() > 0:
         flash_attention_kernel[(batch * heads * triton.cdiv(queries, TILE_Q),)](
             q, k, v, out, lse, q.stride(), k.stride(), v.stride(), out.stride(),
-            heads, heads // max(1, key_heads), queries, keys, head_dim, scale * math.log2(math.e),
-            TILE_Q=TILE_Q, TILE_K=TILE_K, BLOCK_D=BLOCK_D, CAUSAL=causal, TMA=TMA,
+            batch * heads, heads, heads // max(1, key_heads), queries, keys, head_dim, scale * math.log2(math.e),
+            TILE_Q=TILE_Q, TILE_K=TILE_K, BLOCK_D=BLOCK_D, GROUP=8, CAUSAL=causal, TMA=TMA,
             num_warps=num_warps, num_stages=num_stages,
         )  # fmt: skip
     return out, lse

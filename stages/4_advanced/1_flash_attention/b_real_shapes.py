@@ -66,12 +66,14 @@ def walk(
 @triton.jit
 def flash_attention_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, q_strides, k_strides, v_strides, out_strides,
-    heads, group, queries, keys, head_dim, scale_log2,
-    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, BLOCK_D: tl.constexpr, CAUSAL: tl.constexpr, TMA: tl.constexpr,
+    all_heads, heads, shared, queries, keys, head_dim, scale_log2,
+    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, BLOCK_D: tl.constexpr, GROUP: tl.constexpr,
+    CAUSAL: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     # TODO: out and lse of TILE_Q queries of one head, from the keys that they see: first the tiles that all of them see
-    # throughout, then those that are cut. `group` heads of queries in a row share a head of keys and values. BLOCK_D is
-    # at least head_dim. lse is contiguous. What takes longest should begin first.
+    # throughout, then those that are cut. There are `all_heads` of queries, `heads` in a batch, and `shared` in a row
+    # share a head of keys and values. BLOCK_D is at least head_dim. lse is contiguous. Take GROUP heads at a time: of
+    # these, what takes longest should begin first.
     tl.static_assert(False, "TODO 4.1b, blank 2")
 
 

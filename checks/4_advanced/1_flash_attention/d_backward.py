@@ -213,7 +213,7 @@ exercise = Exercise(
     ],
     moves=[
         # on the diagonal a strip loads whole tiles
-        Moves(case(b=1, h=2, q=384, k=384, d=16, kv=1), bytes=walks, slack=1.4, launches=3, memory=deltas),
+        Moves(case(b=1, h=2, q=384, k=384, d=16, kv=1), bytes=walks, slack=1.3, launches=3, memory=deltas),
     ],
     speed=[
         Speed(case(d=128, causal=False, **TIMED), target=0.42, **COSTS),

@@ -48,9 +48,11 @@ def persistent(tiles: int, steps: int, multiprocessors: int) -> list[tuple]:
 def streamed(tiles: int, steps: int, multiprocessors: int) -> list[tuple]:
     """The same, whole waves as before, and what is left over in shares."""
     left, shares = stream_k.streamed(tiles, steps, multiprocessors)
+    if left == 0:
+        return persistent(tiles, steps, multiprocessors)
     whole, line = tiles - left, left * steps
     work = [piece for piece in persistent(whole, steps, multiprocessors) if piece[4] != "drain"]
-    for share in range(shares if left else 0):
+    for share in range(shares):
         now = FILL + whole // multiprocessors * steps
         if whole == 0:
             work.append((share, 0, FILL, whole, "fill"))
@@ -60,8 +62,8 @@ def streamed(tiles: int, steps: int, multiprocessors: int) -> list[tuple]:
             work.append((share, now, now + length, whole + tile, "products"))
             now += length
         work.append((share, now, now + DRAIN, whole + tile, "drain"))
-    last = max(end for _, _, end, _, _ in work)
-    return work + [(number, last, last + FIX_UP, None, "fix-up") for number in range(multiprocessors) if left]
+    last = length(work)
+    return work + [(number, last, last + FIX_UP, None, "fix-up") for number in range(multiprocessors)]
 
 
 def made(number: int, begin: int, tile: int, steps: int) -> list[tuple]:
@@ -106,25 +108,23 @@ def draw_schedules(target: Path, tiles: int, steps: int, multiprocessors: int):
     figure.savefig(target, metadata={"Date": None})
 
 
-def draw_waves(target: Path, multiprocessors: int, depths: tuple[int, ...], most: int):
-    figure, axes = plt.subplots(figsize=(10, 3.6), layout="constrained")
+def draw_waves(target: Path, depths: tuple[int, ...], multiprocessors: int, most: int):
+    figure, panels = plt.subplots(1, len(depths), figsize=(10, 3.4), sharey=True, layout="constrained")
     counts = range(1, most + 1)
-
-    def share(schedule, steps):
-        return [100 * n * steps / multiprocessors / length(schedule(n, steps, multiprocessors)) for n in counts]
-
     waves = [n / multiprocessors for n in counts]
-    axes.plot(waves, share(persistent, depths[-1]), color="black", label=f"4.2a, {depths[-1]} steps a tile")
-    for steps, colour in zip(depths, ("#56b4e9", "#0072b2", "#d55e00"), strict=True):
-        axes.plot(waves, share(streamed, steps), color=colour, linewidth=1, label=f"4.2b, {steps} steps a tile")
-    axes.set(xlabel=f"waves: tiles for each of {multiprocessors} multiprocessors", ylim=(0, 100))
-    axes.set_ylabel("% of the time with products")
-    axes.set_xlim(0, most / multiprocessors)
-    axes.legend(loc="lower right", frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    for axes, steps in zip(panels, depths, strict=True):
+        for label, schedule, colour in (("4.2a", persistent, "black"), ("4.2b", streamed, "#d55e00")):
+            took = [length(schedule(n, steps, multiprocessors)) for n in counts]
+            busy = [100 * n * steps / multiprocessors / t for n, t in zip(counts, took, strict=True)]
+            axes.plot(waves, busy, color=colour, linewidth=1, label=label)
+        axes.set_title(f"k = {64 * steps}, {steps} steps a tile")
+        axes.set(xlim=(0, waves[-1]), ylim=(0, 100), xlabel=f"tiles for each of {multiprocessors} multiprocessors")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("% of the time with products")
+    panels[0].legend(loc="lower right", frameon=False)
     figure.savefig(target, metadata={"Date": None})
 
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-draw_schedules(folder / "tile_schedules.svg", tiles=9, steps=64, multiprocessors=4)
-draw_waves(folder / "wave_quantisation.svg", multiprocessors=132, depths=(32, 64, 256), most=4 * 132)
+draw_schedules(folder / "tile_schedules.svg", tiles=12, steps=64, multiprocessors=5)
+draw_waves(folder / "wave_quantisation.svg", depths=(64, 256), multiprocessors=132, most=4 * 132)

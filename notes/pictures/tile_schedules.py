@@ -58,9 +58,9 @@ def streamed(tiles: int, steps: int, multiprocessors: int) -> list[tuple]:
             work.append((share, 0, FILL, whole, "fill"))
         first, end = share * line // shares, (share + 1) * line // shares
         for tile in range(first // steps, -(-end // steps)):
-            length = min(end, (tile + 1) * steps) - max(first, tile * steps)
-            work.append((share, now, now + length, whole + tile, "products"))
-            now += length
+            made_here = min(end, (tile + 1) * steps) - max(first, tile * steps)
+            work.append((share, now, now + made_here, whole + tile, "products"))
+            now += made_here
         work.append((share, now, now + DRAIN, whole + tile, "drain"))
     last = length(work)
     return work + [(number, last, last + FIX_UP, None, "fix-up") for number in range(multiprocessors)]

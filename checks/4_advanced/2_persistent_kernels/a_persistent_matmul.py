@@ -44,6 +44,7 @@ COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply, "fl
 TILES = "128, 256 if wide else 128, 64"
 LOOP = "tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), flatten=True)"
 PROGRAMS = "min(properties.multi_processor_count, triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N))"
+ONE_EACH = "triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)"
 CAPABLE = "    if torch.cuda.get_device_properties(x.device).major in (9, 10):\n"
 LINES = "x.numel() > 0 and between == 1 and apart >= lines.shape[1] and aligned"
 A_TILE = "load(a, a_strides, row, start, m, k, TILE_M, TILE_K, A_PATH)"
@@ -89,10 +90,9 @@ exercise = Exercise(
         Speed(case(m=8192, n=8192, k=512), target=0.70, **COSTS),
     ],
     bugs=[
-        Bug("a program a tile, by pointers, as in 2.1c", (PROGRAMS, PROGRAMS.replace("min(properties.", "max(1 or ")),
-            (CAPABLE, "    if False:\n"), ("num_stages=3", "num_stages=4 if wide else 3"), rung="moves"),
-        Bug("a program a tile, by descriptors", (PROGRAMS, PROGRAMS[len("min(properties.multi_processor_count, "):-1]),
-            rung="moves"),
+        Bug("a program a tile, by pointers, as in 2.1c", (PROGRAMS, ONE_EACH), (CAPABLE, "    if False:\n"),
+            ("flatten=True", "flatten=False"), rung="moves"),
+        Bug("a program a tile, by descriptors", (PROGRAMS, ONE_EACH), rung="moves"),
         Bug("tiles of 32 x 32", (TILES, "32, 32, 64"), rung="moves"),
         Bug("asks torch to turn b first", (C, C + "    b = b.contiguous()\n"), rung="moves"),
         Bug("every program makes one tile", (LOOP, "range(tl.program_id(0), tl.program_id(0) + 1)"),
@@ -126,9 +126,10 @@ exercise = Exercise(
     ],
     variants=[
         Variant("pointers on every GPU", (CAPABLE, "    if False:\n")),
-        Variant("two small programs a multiprocessor", (TILES, "64, 128, 64"),
-            (PROGRAMS, PROGRAMS.replace("properties.", "2 * properties.")), ("num_warps=8", "num_warps=4")),
-        Variant("descriptors for a and b, pointers for c", ("c_path, C_PATH = path_to(c, [TILE_M, TILE_N])",
+        Variant("two small programs a multiprocessor", (TILES, "64, 128, 64"), ("num_warps=8", "num_warps=4"),
+            ("num_stages=4 if wide else 3", "num_stages=3"),
+            (PROGRAMS, PROGRAMS.replace("properties.", "2 * properties."))),
+        Variant("descriptors for a and b, pointers for c", ("c_path, C_PATH = path_to(c, [TILE_M, TILE_N // 2])",
             'c_path, C_PATH = c, "pointers"')),
         Variant("the loops not flattened, tiles in a line for each program", fill={3: """
             tiles_m, tiles_n = tl.cdiv(m, TILE_M), tl.cdiv(n, TILE_N)
@@ -157,7 +158,7 @@ exercise = Exercise(
             else:
                 b_tiles = b
             if C_PATH == "rows":
-                c_tiles = tl.make_tensor_descriptor(c, [m, n], [n, 1], [TILE_M, TILE_N])
+                c_tiles = tl.make_tensor_descriptor(c, [m, n], [n, 1], [TILE_M, TILE_N // 2])
             else:
                 c_tiles = c
             tiles_m, tiles_n = tl.cdiv(m, TILE_M), tl.cdiv(n, TILE_N)

@@ -41,12 +41,13 @@ def gems(a, b):
 COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply, "flag_gems": gems}}
 
 # what bugs and variants change
-TILES = "128, 256 if wide else 128, 64"
+TILES = '(128, 3) if "pointers" in (A_PATH, B_PATH, C_PATH) else (256, 4)'
+TILE_M = "TILE_M, TILE_K = 128, 64"
 LOOP = "tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), flatten=True)"
-PROGRAMS = "min(properties.multi_processor_count, triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N))"
+PROGRAMS = "min(multiprocessors, triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N))"
 ONE_EACH = "triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)"
-CAPABLE = "    if torch.cuda.get_device_properties(x.device).major in (9, 10):\n"
-LINES = "x.numel() > 0 and between == 1 and apart >= lines.shape[1] and aligned"
+CAPABLE = "torch.cuda.get_device_properties(x.device).major in (9, 10)"
+LINES = "between == 1 and apart >= lines.shape[1] and aligned"
 A_TILE = "load(a, a_strides, row, start, m, k, TILE_M, TILE_K, A_PATH)"
 ACC = "        acc = tl.zeros((TILE_M, TILE_N), tl.float32)\n"
 FLATTEN = "    # flatten: one loop"
@@ -90,10 +91,10 @@ exercise = Exercise(
         Speed(case(m=8192, n=8192, k=512), target=0.70, **COSTS),
     ],
     bugs=[
-        Bug("a program a tile, by pointers, as in 2.1c", (PROGRAMS, ONE_EACH), (CAPABLE, "    if False:\n"),
-            ("flatten=True", "flatten=False"), rung="moves"),
+        Bug("a program a tile, by pointers, as in 2.1c", (PROGRAMS, ONE_EACH), (CAPABLE, "False"),
+            (TILES, "(256, 4)"), ("flatten=True", "flatten=False"), rung="moves"),
         Bug("a program a tile, by descriptors", (PROGRAMS, ONE_EACH), rung="moves"),
-        Bug("tiles of 32 x 32", (TILES, "32, 32, 64"), rung="moves"),
+        Bug("tiles of 32 x 32", (TILES, "(32, 3)"), (TILE_M, "TILE_M, TILE_K = 32, 64"), rung="moves"),
         Bug("asks torch to turn b first", (C, C + "    b = b.contiguous()\n"), rung="moves"),
         Bug("every program makes one tile", (LOOP, "range(tl.program_id(0), tl.program_id(0) + 1)"),
             caught="m=1100,n=136,k=24"),
@@ -112,7 +113,7 @@ exercise = Exercise(
         Bug("counts elements, not bytes", ("apart * x.element_size() % 16", "apart * 2 * x.element_size() % 16"),
             caught="m=100,n=60,k=84"),
         Bug("takes gaps for adjacent", ("between == 1 and ", ""), caught="m=72,n=88,k=136,a=every_other"),
-        Bug("takes what is no row for columns", (LINES, "x.numel() > 0 and aligned or name == 'columns'"),
+        Bug("takes what is no row for columns", (LINES, "aligned or path == 'columns'"),
             caught="m=70,n=90,k=130,a=padded,b=every_other"),
         Bug("pointers without a mask along k", ("mask=(rows < m)[:, None] & (columns < n)[None, :], other=0.0",
             "mask=(rows < m)[:, None] & (columns < n + 64)[None, :], other=0.0"), caught="m=127,n=257,k=65"),
@@ -125,12 +126,10 @@ exercise = Exercise(
             caught="m=3,n=4,k=5,wrong=b turned"),
     ],
     variants=[
-        Variant("pointers on every GPU", (CAPABLE, "    if False:\n")),
-        Variant("two small programs a multiprocessor", (TILES, "64, 128, 64"), ("num_warps=8", "num_warps=4"),
-            ("num_stages=4 if wide else 3", "num_stages=3"),
-            (PROGRAMS, PROGRAMS.replace("properties.", "2 * properties."))),
-        Variant("descriptors for a and b, pointers for c", ("c_path, C_PATH = path_to(c, [TILE_M, TILE_N // 2])",
-            'c_path, C_PATH = c, "pointers"')),
+        Variant("pointers on every GPU", (CAPABLE, "False")),
+        Variant("two small programs a multiprocessor", (TILES, "(128, 3)"), ("num_warps=8", "num_warps=4"),
+            (TILE_M, "TILE_M, TILE_K = 64, 64"), (PROGRAMS, PROGRAMS.replace("multi", "2 * multi"))),
+        Variant("descriptors for a and b, pointers for c", ("path_to(b), path_to(c)", 'path_to(b), "pointers"')),
         Variant("the loops not flattened, tiles in a line for each program", fill={3: """
             tiles_m, tiles_n = tl.cdiv(m, TILE_M), tl.cdiv(n, TILE_N)
             tiles, programs, program = tiles_m * tiles_n, tl.num_programs(0), tl.program_id(0)
@@ -175,8 +174,7 @@ exercise = Exercise(
                 store(c_tiles, acc, row, column, m, n, TILE_M, TILE_N, C_PATH)
         """, 5: """
             triton.set_allocator(lambda size, _, stream: torch.empty(size, dtype=torch.int8, device=x.device))
-            capable = torch.cuda.get_device_properties(x.device).major == 9
-            return x, layout(x) if capable and layout(x) != "anyhow" else "pointers"
+            return x
         """}),
     ],
 )

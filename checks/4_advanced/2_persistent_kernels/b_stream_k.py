@@ -75,7 +75,6 @@ BY_THE_LAST = """        tl.debug_barrier()  # all threads have stored their par
             store(c, total, row, column, m, n, TILE_M, TILE_N, C_PATH)
 """
 PIECES = "        pieces = torch.empty("
-STREAMED = "        left, shares = streamed(tiles, steps, properties.multi_processor_count)\n"
 
 exercise = Exercise(
     entry="matmul",
@@ -117,7 +116,8 @@ exercise = Exercise(
     bugs=[
         Bug("a program makes every tile alone, as in 4.2a", (STREAM, "    return 0, 1\n"), rung="moves"),
         Bug("a share takes at least 40 steps", ("left * steps // 8", "left * steps // 40"), rung="moves"),
-        Bug("tiles of 32 x 32", ("128, 256 if wide else 128, 64", "32, 32, 64"), rung="moves"),
+        Bug("tiles of 32 x 32", ('(128, 3) if "pointers" in (A_PATH, B_PATH, C_PATH) else (256, 4)', "(32, 3)"),
+            ("TILE_M, TILE_K = 128, 64", "TILE_M, TILE_K = 32, 64"), rung="moves"),
         Bug("asks torch for pieces of zeros", ("pieces = torch.empty(", "pieces = torch.zeros("), rung="moves"),
         Bug("the share with a tile's last step adds up what the others may not have left yet", (LEAVE, LEAVE + AT_ONCE),
             (FIX_UP, "        if left < 0:\n"), caught="m=100,n=80,k=4112"),
@@ -153,6 +153,6 @@ exercise = Exercise(
         Variant("who is last to leave a piece of a tile adds them up, all in one launch",
             (LEAVE, LEAVE + BY_THE_LAST), ("pieces_ptr, a_strides", "pieces_ptr, counters_ptr, a_strides"),
             (PIECES, "        counters = torch.zeros(left, dtype=torch.int32, device=a.device)\n" + PIECES),
-            ("c_path, pieces, a.stride()", "c_path, pieces, counters, a.stride()"), (FIX_UP, "        if left < 0:\n")),
+            ("pieces, a.stride()", "pieces, counters, a.stride()"), (FIX_UP, "        if left < 0:\n")),
     ],
 )

@@ -67,35 +67,32 @@ def matmul_kernel(
     ### END SOLUTION
 
 
-def layout(x):
-    """How a matrix x lies: in "rows" or in "columns" that descriptors can reach, or else "anyhow"."""
-    # TODO: descriptors ask for lines without gaps inside, that do not overlap, a multiple of 16 bytes apart, the first
-    # at a multiple of 16 bytes; and for something to describe: no size may be 0. The rows of x.T are the columns of x.
+def path_to(x):
+    """How a kernel reaches tiles of a matrix x: "rows", by a descriptor of x; "columns", of x.T; or "pointers"."""
+    # TODO: descriptors where the GPU has them and x lies as they ask. Those of compute capability 9 and 10 have, and
+    # room in shared memory for what they carry. x lies so if its rows or else its columns are without gaps inside, do
+    # not overlap, and begin at multiples of 16 bytes; and if no size is 0.
+    # torch.cuda.get_device_properties(x.device).major has an answer without a GPU, too.
     ### BEGIN SOLUTION
-    for name, lines in (("rows", x), ("columns", x.T)):
-        apart, between = lines.stride()
-        aligned = x.data_ptr() % 16 == 0 and apart * x.element_size() % 16 == 0
-        if x.numel() > 0 and between == 1 and apart >= lines.shape[1] and aligned:
-            return name
-    return "anyhow"
+    if torch.cuda.get_device_properties(x.device).major in (9, 10) and x.numel() > 0:
+        for path, lines in (("rows", x), ("columns", x.T)):
+            apart, between = lines.stride()
+            aligned = x.data_ptr() % 16 == 0 and apart * x.element_size() % 16 == 0
+            if between == 1 and apart >= lines.shape[1] and aligned:
+                return path
+    return "pointers"
     ### END SOLUTION
 
 
-def path_to(x, tile):
-    """What a kernel is handed to reach tiles of x, of `tile` elements, [rows, columns], and PATH, how it reaches them.
-
-    "rows": by a descriptor of x, "columns": by a descriptor of x.T, "pointers": by x itself.
-    """
-    # TODO: descriptors where x lies as they ask and the GPU has them: those of compute capability 9 and 10 do, and room
-    # in shared memory for what they carry. torch.cuda.get_device_properties(x.device).major has an answer without a
-    # GPU, too.
+def described(x, path, tile):
+    """What a kernel is handed to take that path to tiles of x, of `tile` elements, [rows, columns]."""
+    # TODO: a descriptor of x or of x.T, or x itself.
     ### BEGIN SOLUTION
-    if torch.cuda.get_device_properties(x.device).major in (9, 10):
-        if layout(x) == "rows":
-            return TensorDescriptor.from_tensor(x, tile), "rows"
-        if layout(x) == "columns":
-            return TensorDescriptor.from_tensor(x.T, tile[::-1]), "columns"
-    return x, "pointers"
+    if path == "rows":
+        return TensorDescriptor.from_tensor(x, tile)
+    if path == "columns":
+        return TensorDescriptor.from_tensor(x.T, tile[::-1])
+    return x
     ### END SOLUTION
 
 
@@ -112,23 +109,22 @@ def matmul(a, b):
     (m, k), n = a.shape, b.shape[1]
     c = torch.empty((m, n), dtype=a.dtype, device=a.device)
     if c.numel() > 0:
-        # TODO: choose tiles, warps and stages, find the paths to a, b and c, and launch matmul_kernel: one program a
-        # multiprocessor, and none without a tile. The properties of the GPU tell its multi_processor_count, and
-        # shared_memory_per_block_optin in bytes.
+        # TODO: find the paths to a, b and c, choose tiles, warps and stages by them, and launch matmul_kernel: one
+        # program a multiprocessor (the properties of the GPU tell its multi_processor_count), and none without a tile.
+        # By pointers a program may take 101,376 bytes of shared memory, by descriptors 232,448.
         ### BEGIN SOLUTION
-        properties = torch.cuda.get_device_properties(a.device)
-        # Four stages of 48 KB and, on Hopper, half a tile of c on its way out: 224 KB of 227. Of an A100's 163 KB they
-        # take 152. RTX cards have 99: half as wide a tile there, and three stages. So it is where pointers to single
-        # elements fill the registers.
-        wide = "anyhow" not in (layout(a), layout(b)) and properties.shared_memory_per_block_optin >= 160 * 1024
-        TILE_M, TILE_N, TILE_K = 128, 256 if wide else 128, 64
-        a_path, A_PATH = path_to(a, [TILE_M, TILE_K])
-        b_path, B_PATH = path_to(b, [TILE_K, TILE_N])
-        c_path, C_PATH = path_to(c, [TILE_M, TILE_N // 2])
-        programs = min(properties.multi_processor_count, triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N))
+        A_PATH, B_PATH, C_PATH = path_to(a), path_to(b), path_to(c)
+        # Four stages of 48 KB and half a tile of c on its way out: 224 KB of a Hopper's 227. Pointers take registers, so
+        # a tile half as wide; three stages of it are 96 KB of the 99 that RTX cards have.
+        TILE_M, TILE_K = 128, 64
+        TILE_N, num_stages = (128, 3) if "pointers" in (A_PATH, B_PATH, C_PATH) else (256, 4)
+        multiprocessors = torch.cuda.get_device_properties(a.device).multi_processor_count
+        programs = min(multiprocessors, triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N))
         matmul_kernel[(programs,)](
-            a_path, b_path, c_path, a.stride(), b.stride(), m, n, k, A_PATH=A_PATH, B_PATH=B_PATH, C_PATH=C_PATH,
-            TILE_M=TILE_M, TILE_N=TILE_N, TILE_K=TILE_K, GROUP_M=8, num_warps=8, num_stages=4 if wide else 3,
+            described(a, A_PATH, [TILE_M, TILE_K]), described(b, B_PATH, [TILE_K, TILE_N]),
+            described(c, C_PATH, [TILE_M, TILE_N // 2]), a.stride(), b.stride(), m, n, k,
+            A_PATH=A_PATH, B_PATH=B_PATH, C_PATH=C_PATH,
+            TILE_M=TILE_M, TILE_N=TILE_N, TILE_K=TILE_K, GROUP_M=8, num_warps=8, num_stages=num_stages,
         )  # fmt: skip
         ### END SOLUTION
     return c

@@ -126,32 +126,29 @@ def fix_up_kernel(
     ### END SOLUTION
 
 
-def layout(x):
-    """How a matrix x lies: in "rows" or in "columns" that descriptors can reach, or else "anyhow"."""
+def path_to(x):
+    """How a kernel reaches tiles of a matrix x: "rows", by a descriptor of x; "columns", of x.T; or "pointers"."""
     # TODO: as in 4.2a.
     ### BEGIN SOLUTION
-    for name, lines in (("rows", x), ("columns", x.T)):
-        apart, between = lines.stride()
-        aligned = x.data_ptr() % 16 == 0 and apart * x.element_size() % 16 == 0
-        if x.numel() > 0 and between == 1 and apart >= lines.shape[1] and aligned:
-            return name
-    return "anyhow"
+    if torch.cuda.get_device_properties(x.device).major in (9, 10) and x.numel() > 0:
+        for path, lines in (("rows", x), ("columns", x.T)):
+            apart, between = lines.stride()
+            aligned = x.data_ptr() % 16 == 0 and apart * x.element_size() % 16 == 0
+            if between == 1 and apart >= lines.shape[1] and aligned:
+                return path
+    return "pointers"
     ### END SOLUTION
 
 
-def path_to(x, tile):
-    """What a kernel is handed to reach tiles of x, of `tile` elements, [rows, columns], and PATH, how it reaches them.
-
-    "rows": by a descriptor of x, "columns": by a descriptor of x.T, "pointers": by x itself.
-    """
+def described(x, path, tile):
+    """What a kernel is handed to take that path to tiles of x, of `tile` elements, [rows, columns]."""
     # TODO: as in 4.2a.
     ### BEGIN SOLUTION
-    if torch.cuda.get_device_properties(x.device).major in (9, 10):
-        if layout(x) == "rows":
-            return TensorDescriptor.from_tensor(x, tile), "rows"
-        if layout(x) == "columns":
-            return TensorDescriptor.from_tensor(x.T, tile[::-1]), "columns"
-    return x, "pointers"
+    if path == "rows":
+        return TensorDescriptor.from_tensor(x, tile)
+    if path == "columns":
+        return TensorDescriptor.from_tensor(x.T, tile[::-1])
+    return x
     ### END SOLUTION
 
 
@@ -186,22 +183,21 @@ def matmul(a, b):
         # multiprocessor and none without work; fix_up_kernel, where there are pieces, enough programs for each tile
         # that they fill the GPU.
         ### BEGIN SOLUTION
-        properties = torch.cuda.get_device_properties(a.device)
-        wide = "anyhow" not in (layout(a), layout(b)) and properties.shared_memory_per_block_optin >= 160 * 1024
-        TILE_M, TILE_N, TILE_K = 128, 256 if wide else 128, 64
-        a_path, A_PATH = path_to(a, [TILE_M, TILE_K])
-        b_path, B_PATH = path_to(b, [TILE_K, TILE_N])
-        c_path, C_PATH = path_to(c, [TILE_M, TILE_N // 2])
+        A_PATH, B_PATH, C_PATH = path_to(a), path_to(b), path_to(c)
+        TILE_M, TILE_K = 128, 64
+        TILE_N, num_stages = (128, 3) if "pointers" in (A_PATH, B_PATH, C_PATH) else (256, 4)
+        multiprocessors = torch.cuda.get_device_properties(a.device).multi_processor_count
         tiles, steps = triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N), max(triton.cdiv(k, TILE_K), 1)
-        left, shares = streamed(tiles, steps, properties.multi_processor_count)
+        left, shares = streamed(tiles, steps, multiprocessors)
         whole = tiles - left
         # the last share's piece of the last tile has the largest number
         pieces = torch.empty((left + shares - 1, TILE_M, TILE_N), dtype=torch.float32, device=a.device)
-        programs = min(properties.multi_processor_count, max(whole, shares))
+        programs = min(multiprocessors, max(whole, shares))
         stream_kernel[(programs,)](
-            a_path, b_path, c_path, pieces, a.stride(), b.stride(), m, n, k, steps, whole, left, shares,
-            A_PATH=A_PATH, B_PATH=B_PATH, C_PATH=C_PATH,
-            TILE_M=TILE_M, TILE_N=TILE_N, TILE_K=TILE_K, GROUP_M=8, num_warps=8, num_stages=4 if wide else 3,
+            described(a, A_PATH, [TILE_M, TILE_K]), described(b, B_PATH, [TILE_K, TILE_N]),
+            described(c, C_PATH, [TILE_M, TILE_N // 2]), pieces, a.stride(), b.stride(), m, n, k,
+            steps, whole, left, shares, A_PATH=A_PATH, B_PATH=B_PATH, C_PATH=C_PATH,
+            TILE_M=TILE_M, TILE_N=TILE_N, TILE_K=TILE_K, GROUP_M=8, num_warps=8, num_stages=num_stages,
         )  # fmt: skip
         if left > 0:
             ROWS = 8

@@ -33,21 +33,18 @@ def matmul_kernel(
     tl.static_assert(False, "TODO 4.2a, blank 3")
 
 
-def layout(x):
-    """How a matrix x lies: in "rows" or in "columns" that descriptors can reach, or else "anyhow"."""
-    # TODO: descriptors ask for lines without gaps inside, that do not overlap, a multiple of 16 bytes apart, the first
-    # at a multiple of 16 bytes; and for something to describe: no size may be 0. The rows of x.T are the columns of x.
+def path_to(x):
+    """How a kernel reaches tiles of a matrix x: "rows", by a descriptor of x; "columns", of x.T; or "pointers"."""
+    # TODO: descriptors where the GPU has them and x lies as they ask. Those of compute capability 9 and 10 have, and
+    # room in shared memory for what they carry. x lies so if its rows or else its columns are without gaps inside, do
+    # not overlap, and begin at multiples of 16 bytes; and if no size is 0.
+    # torch.cuda.get_device_properties(x.device).major has an answer without a GPU, too.
     raise NotImplementedError("TODO 4.2a, blank 4")
 
 
-def path_to(x, tile):
-    """What a kernel is handed to reach tiles of x, of `tile` elements, [rows, columns], and PATH, how it reaches them.
-
-    "rows": by a descriptor of x, "columns": by a descriptor of x.T, "pointers": by x itself.
-    """
-    # TODO: descriptors where x lies as they ask and the GPU has them: those of compute capability 9 and 10 do, and room
-    # in shared memory for what they carry. torch.cuda.get_device_properties(x.device).major has an answer without a
-    # GPU, too.
+def described(x, path, tile):
+    """What a kernel is handed to take that path to tiles of x, of `tile` elements, [rows, columns]."""
+    # TODO: a descriptor of x or of x.T, or x itself.
     raise NotImplementedError("TODO 4.2a, blank 5")
 
 
@@ -64,8 +61,8 @@ def matmul(a, b):
     (m, k), n = a.shape, b.shape[1]
     c = torch.empty((m, n), dtype=a.dtype, device=a.device)
     if c.numel() > 0:
-        # TODO: choose tiles, warps and stages, find the paths to a, b and c, and launch matmul_kernel: one program a
-        # multiprocessor, and none without a tile. The properties of the GPU tell its multi_processor_count, and
-        # shared_memory_per_block_optin in bytes.
+        # TODO: find the paths to a, b and c, choose tiles, warps and stages by them, and launch matmul_kernel: one
+        # program a multiprocessor (the properties of the GPU tell its multi_processor_count), and none without a tile.
+        # By pointers a program may take 101,376 bytes of shared memory, by descriptors 232,448.
         raise NotImplementedError("TODO 4.2a, blank 6")
     return c

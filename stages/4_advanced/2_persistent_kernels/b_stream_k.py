@@ -60,17 +60,14 @@ def fix_up_kernel(
     tl.static_assert(False, "TODO 4.2b, blank 6")
 
 
-def layout(x):
-    """How a matrix x lies: in "rows" or in "columns" that descriptors can reach, or else "anyhow"."""
+def path_to(x):
+    """How a kernel reaches tiles of a matrix x: "rows", by a descriptor of x; "columns", of x.T; or "pointers"."""
     # TODO: as in 4.2a.
     raise NotImplementedError("TODO 4.2b, blank 7")
 
 
-def path_to(x, tile):
-    """What a kernel is handed to reach tiles of x, of `tile` elements, [rows, columns], and PATH, how it reaches them.
-
-    "rows": by a descriptor of x, "columns": by a descriptor of x.T, "pointers": by x itself.
-    """
+def described(x, path, tile):
+    """What a kernel is handed to take that path to tiles of x, of `tile` elements, [rows, columns]."""
     # TODO: as in 4.2a.
     raise NotImplementedError("TODO 4.2b, blank 8")
 

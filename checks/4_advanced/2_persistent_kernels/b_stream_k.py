@@ -102,10 +102,10 @@ exercise = Exercise(
         case(m=3, n=4, k=5, values="b turned"), case(m=3, n=4, k=5, values="a batch"),
         case(m=3, n=4, k=5, values="b in another dtype"), case(m=3, n=4, k=5, dtype=torch.float32),
     ],
-    # for four multiprocessors one tile of 128 x 128, then five
+    # for four multiprocessors one tile of 128 x 256, then five
     moves=[
-        Moves(case(m=128, n=128, k=4096), slack=1.6, **EVEN),
-        Moves(case(m=640, n=128, k=2048, b="columns"), slack=2.0, **EVEN),
+        Moves(case(m=128, n=256, k=4096), slack=1.6, **EVEN),
+        Moves(case(m=640, n=256, k=2048, b="columns"), slack=2.8, **EVEN),
     ],
     speed=[
         Speed(case(waves=1.1, across=5, k=8192, b="columns"), target=0.72, **COSTS),

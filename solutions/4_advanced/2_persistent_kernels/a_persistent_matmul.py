@@ -114,8 +114,8 @@ def matmul(a, b):
         # By pointers a program may take 101,376 bytes of shared memory, by descriptors 232,448.
         ### BEGIN SOLUTION
         A_PATH, B_PATH, C_PATH = path_to(a), path_to(b), path_to(c)
-        # Four stages of 48 KB and half a tile of c on its way out: 224 KB of a Hopper's 227. Pointers take registers, so
-        # a tile half as wide; three stages of it are 96 KB of the 99 that RTX cards have.
+        # Four stages of 48 KB and half a tile of c on its way out: 224 KB of a Hopper's 227. Pointers fill registers: a
+        # tile half as wide, three stages of it 96 KB of the 99 that RTX cards have.
         TILE_M, TILE_K = 128, 64
         TILE_N, num_stages = (128, 3) if "pointers" in (A_PATH, B_PATH, C_PATH) else (256, 4)
         multiprocessors = torch.cuda.get_device_properties(a.device).multi_processor_count

@@ -82,13 +82,13 @@ exercise = Exercise(
     # no more programs than four multiprocessors hold at two each; tiles of 64 x 64 ask for 2.5 times what is necessary
     moves=[Moves(case(m=1024, n=512, k=64, b="columns"), bytes=necessary, slack=2.6, programs=8)],
     speed=[
-        Speed(case(m=4096, n=4096, k=4096, b="columns"), target=0.90, naive_fails=False, **COSTS),
-        Speed(case(m=4096, n=4096, k=4096), target=0.90, naive_fails=False, **COSTS),
-        Speed(case(m=8192, n=8192, k=8192, b="columns"), target=0.85, naive_fails=False, **COSTS),
-        Speed(case(m=8192, n=8192, k=8192), target=0.85, naive_fails=False, **COSTS),
-        # eight steps a tile: without persistence its beginning and its end are a third of the time
-        Speed(case(m=8192, n=8192, k=512, b="columns"), target=0.70, **COSTS),
-        Speed(case(m=8192, n=8192, k=512), target=0.70, **COSTS),
+        Speed(case(m=4096, n=4096, k=4096, b="columns"), target=0.88, naive_fails=False, **COSTS),
+        Speed(case(m=4096, n=4096, k=4096), target=0.88, naive_fails=False, **COSTS),
+        Speed(case(m=8192, n=8192, k=8192, b="columns"), target=0.82, naive_fails=False, **COSTS),
+        Speed(case(m=8192, n=8192, k=8192), target=0.82, naive_fails=False, **COSTS),
+        # eight steps a tile: without persistence its beginning and its end are a quarter of the time
+        Speed(case(m=8192, n=8192, k=512, b="columns"), target=0.66, **COSTS),
+        Speed(case(m=8192, n=8192, k=512), target=0.66, **COSTS),
     ],
     bugs=[
         Bug("a program a tile, by pointers, as in 2.1c", (PROGRAMS, ONE_EACH), (CAPABLE, "False"),

@@ -110,8 +110,8 @@ exercise = Exercise(
     speed=[
         Speed(case(waves=1.1, across=5, k=8192, b="columns"), target=0.72, **COSTS),
         Speed(case(waves=2, across=4, k=8192, b="columns"), target=0.85, naive_fails=False, **COSTS),
-        Speed(case(m=1024, n=1024, k=16384, b="columns"), target=0.65, **COSTS),
-        Speed(case(m=512, n=512, k=65536, b="columns"), target=0.60, **COSTS),
+        Speed(case(m=1024, n=1024, k=16384, b="columns"), target=0.60, **COSTS),
+        Speed(case(m=512, n=512, k=65536, b="columns"), target=0.55, **COSTS),
     ],
     bugs=[
         Bug("a program makes every tile alone, as in 4.2a", (STREAM, "    return 0, 1\n"), rung="moves"),

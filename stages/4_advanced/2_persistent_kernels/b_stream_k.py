@@ -74,8 +74,8 @@ def described(x, path, tile):
 
 def streamed(tiles, steps, multiprocessors):
     """How many tiles, of `steps` steps each, are streamed, and in how many shares: 0 in 1 where that takes longer."""
-    # TODO: those that whole waves leave over, in one share a multiprocessor, but none of fewer than 8 steps. To add up
-    # pieces takes as long as 16 steps do: where the longest share is not as much shorter than a tile, stream none.
+    # TODO: those that whole waves leave over, in one share a multiprocessor, but none of fewer than 8 steps. Take the
+    # adding up for 16 steps: where the longest share is not as many shorter than a tile, stream none.
     raise NotImplementedError("TODO 4.2b, blank 9")
 
 

@@ -40,7 +40,7 @@ def clock(monkeypatch):
         (sweep, "about", lambda: ABOUT),
         (sweep, "correct", lambda grading, step: step("n=1025")),
         (ceilings, "copy_rate", lambda: 4e12),
-        (ceilings, "matmul_rate", lambda: 8e14),
+        (ceilings, "matmul_rate", lambda *_: 8e14),
         (ceilings, "launch_ms", lambda: 0.002),
         (ceilings, "device", lambda: None),
         (ceilings, "time_peers", lambda grading, speed, every, spin: {"torch": 0.006 + moved(grading, speed) / 4e9}),

@@ -301,6 +301,20 @@ def test_calls_are_timed_behind_a_spin_after_two_that_are_not(monkeypatch):
     assert glance.times() == 64 and asked == [(200, 0)] * 2 + [(64, ceilings.SPIN)]
 
 
+def test_int8_has_twice_the_ceiling_of_bf16(monkeypatch):
+    matmul = catalog.select("2.1a")[0].exercise
+    tflops = [
+        targets.minimums(matmul, replace(matmul.speed[0], products=products))["A100 SXM 80GB"].split()[0]
+        for products in ("bf16", "int8")
+    ]
+    assert int(tflops[1]) == pytest.approx(2 * int(tflops[0]), abs=1)
+    monkeypatch.setattr(ceilings, "milliseconds", lambda *_: 1.0)
+    monkeypatch.setattr(ceilings, "_matmul_buffers", lambda: (None, None))
+    for device in (None, devices.DEVICES[0]):  # a GPU that the table lacks is taken for its first
+        monkeypatch.setattr(ceilings, "device", lambda device=device: device)
+        assert ceilings.matmul_rate("int8") == 2 * ceilings.matmul_rate() == 4 * ceilings.MATMUL**3 * 1e3
+
+
 def test_what_is_below_the_ridge_is_bound_by_memory_on_every_gpu():
     for device in devices.DEVICES:
         assert targets.MATMUL * device.peaks["bf16"] * 1e3 / device.bandwidth > ceilings.RIDGE

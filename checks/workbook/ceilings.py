@@ -26,7 +26,7 @@ def copy_rate() -> float:
 
 
 def matmul_rate(products: str = "bf16") -> float:
-    """Operations a second of a matmul on random data: bf16's, times what the datasheet says of others beside it."""
+    """Operations a second of a matmul on random data: bf16's; of others by what their peak is to its own."""
     a, b = _matmul_buffers()
     peaks = (device() or devices.DEVICES[0]).peaks
     return peaks[products] / peaks["bf16"] * 2 * MATMUL**3 / (milliseconds(lambda: a @ b, 20) * 1e-3)

@@ -141,7 +141,8 @@ exercise = Exercise(
     speed=[
         Speed(case(m=1, n=8192, k=8192), target=0.25, **COSTS),
         Speed(case(m=16, n=8192, k=8192), target=0.25, **COSTS),
-        Speed(case(m=4096, n=8192, k=8192), target=0.40, naive_fails=False, **COSTS),
+        Speed(case(m=4096, n=8192, k=8192), target=0.40, naive_fails=False,
+            sweep={"m": [1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096]}, **COSTS),
     ],
     bugs=[
         Bug("dequantises, then multiplies", (KERNEL, DEQUANTISE + KERNEL),

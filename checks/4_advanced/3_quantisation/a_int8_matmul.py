@@ -82,7 +82,6 @@ WHERE = "DESCRIPTORS = has_descriptors(a, b.T, out)"
 TILES = '"TILE_M": 128, "TILE_N": 256, "TILE_K": 128, "GROUP_M": 8, "num_warps": 4, "num_stages": 3'
 TILES_BY_POINTERS = '"TILE_M": 128, "TILE_N": 128, "TILE_K": 128, "GROUP_M": 8, "num_warps": 8, "num_stages": 3'
 SMALL = '"TILE_M": 32, "TILE_N": 32, "TILE_K": 128, "GROUP_M": 8, "num_warps": 4, "num_stages": 3'
-PROGRAMS = 'triton.cdiv(m, tiles["TILE_M"]) * triton.cdiv(n, tiles["TILE_N"])'
 RETURN = "        ### END SOLUTION\n    return out\n"
 
 

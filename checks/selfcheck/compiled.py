@@ -115,6 +115,21 @@ def descriptors():
     copy_kernel[(4,)](*tiles, ROWS=32)
 
 
+@triton.jit
+def specialised_kernel(a_ptr, b_ptr, out_ptr, k, TILE: tl.constexpr):
+    a_tiles = tl.make_tensor_descriptor(a_ptr, [TILE, k], [k, 1], [TILE, 64])
+    b_tiles = tl.make_tensor_descriptor(b_ptr, [k, TILE], [TILE, 1], [64, TILE])
+    acc = tl.zeros((TILE, TILE), tl.float32)
+    for start in tl.range(0, k, 64, warp_specialize=True):
+        acc = tl.dot(a_tiles.load([0, start]), b_tiles.load([start, 0]), acc)
+    tl.make_tensor_descriptor(out_ptr, [TILE, TILE], [TILE, 1], [TILE, TILE]).store([0, 0], acc.to(tl.float16))
+
+
+def specialised():
+    a, b, out = (empty(*shape, dtype=torch.float16) for shape in ((128, 4096), (4096, 128), (128, 128)))
+    specialised_kernel[(1,)](a, b, out, 4096, TILE=128, num_warps=4)
+
+
 @gluon.jit
 def gluon_kernel(x_ptr, out_ptr, BLOCK: gl.constexpr):
     layout: gl.constexpr = gl.BlockedLayout([4], [32], [4], [0])
@@ -168,7 +183,7 @@ def outcome(host, arch) -> list | dict:
             chain.append([type(error).__name__, str(error)])
             error = error.__cause__
         return chain
-    return [codegen.facts(launch) for launch in launches]
+    return [{**codegen.facts(launch), "asked": codegen.options(launch)["num_warps"]} for launch in launches]
 
 
 if __name__ == "__main__":
@@ -186,6 +201,7 @@ if __name__ == "__main__":
             persistent: (80, 90),
             fractional: (80,),
             descriptors: (90,),
+            specialised: (90,),
             in_gluon: (80, 90),
             broken: (80,),
         }.items()

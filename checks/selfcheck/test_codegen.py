@@ -118,6 +118,11 @@ def test_descriptors_copy_through_tma(compiled):
     assert (facts["access"], facts["tma"]) == ([], [line_of("# TMA copies")])
 
 
+def test_specialised_warps_are_counted_beside_those_that_were_asked_for(compiled):
+    [facts] = compiled["specialised"]["90"]
+    assert facts["asked"] == 4 and facts["warps"] == facts["threads"] // 32 > 4
+
+
 @pytest.mark.parametrize("arch", ["80", "90"])
 def test_gluon_goes_the_same_way(compiled, arch):
     [facts] = compiled["in_gluon"][arch]

@@ -200,7 +200,10 @@ OPTIONS = "num_warps num_stages num_ctas maxnreg enable_fp_fusion launch_coopera
 
 def options(launch: Launch) -> dict:
     """The compiler's options of a launch, ready for JSON."""
-    return {name: getattr(launch.kernel.metadata, name) for name in OPTIONS if hasattr(launch.kernel.metadata, name)}
+    metadata, ttgir = launch.kernel.metadata, launch.kernel.asm["ttgir"]
+    found = {name: getattr(metadata, name) for name in OPTIONS if hasattr(metadata, name)}
+    # where warps are specialised, the metadata count those too that were added
+    return found | {"num_warps": int(re.search(r'"ttg.num-warps" = (\d+)', ttgir)[1])}
 
 
 def source(launch: Launch) -> tuple[str, bytes]:

@@ -2,10 +2,11 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
-from workbook import buffers, call, catalog, moves, stub, warm
+from workbook import buffers, call, catalog, moves, schedule, stub, warm
 from workbook.exercise import Moves, case
 
 PART = catalog.select("1.1a")[0]
@@ -104,6 +105,17 @@ def test_expanded_inputs_are_stored_once():
     assert buffers.nbytes(d) == 16
 
 
+def test_a_view_keeps_its_alignment():
+    """Where an input begins decides between paths of a kernel: two bytes past a multiple of 16 stay two bytes past."""
+    x = torch.arange(40, dtype=torch.bfloat16)
+    arena = torch.zeros(1 << 17, dtype=torch.uint8)
+    views = [x, x[1:], x[8:].view(4, 8)]
+    described = buffers.Layout().place(views)
+    assert [d["offset"] % buffers.ALIGN for d in described] == [0, 2, 16]
+    buffers.write(arena, views, described)
+    assert all(torch.equal(buffers.view(arena, d), t) for t, d in zip(views, described, strict=True))
+
+
 def test_heap_serves_and_counts():
     arena = torch.zeros(1 << 18, dtype=torch.uint8)
     with buffers.Heap(arena, 0, len(arena)) as heap:
@@ -143,6 +155,38 @@ def test_what_moves_says():
         "allocates 28 bytes beyond its outputs, at most 0 is asked",
     ]
     assert figures["requested_bytes"] == 6144
+
+
+def test_what_moves_says_of_programs():
+    answer = {
+        "facts": {"lines": [], "launches": [{"kernel": "k", "programs": 9}], "schedule": {"work": 5, "room": 8}},
+        "operations": [],
+        "taken": [],
+        "elsewhere": 0,
+    }
+    asked = Moves(case(n=1), bytes=len, programs=8, busy=0.9)
+    complaints, figures = moves.judge(asked, [""], 0, answer)
+    assert complaints == [
+        "launches 9 programs, at most 8 are asked on a GPU of 4 multiprocessors: let each make more than one tile",
+        "keeps 4 multiprocessors at work for 62% of the time, at least 90% is asked: "
+        "give each of them as many products as the others",
+    ]
+    assert (figures["programs"], figures["busy"]) == (9, 0.625)
+    assert moves.judge(replace(asked, programs=9, busy=0.6), [""], 0, answer)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("programs", "room"),
+    [([], 0), ([3], 12), ([1, 1, 1, 1], 4), ([1] * 5, 8), ([4, 1, 1, 1, 1, 1, 1], 16), ([1, 4], 16)],
+)
+def test_a_program_begins_where_a_multiprocessor_is_free(programs, room):
+    timeline = schedule.Schedule()
+    for _ in range(2):  # launches, one after the other
+        timeline.begin_launch()
+        for operations in programs:
+            timeline.begin_program()
+            timeline.note(operations)
+    assert timeline.facts() == {"work": 2 * sum(programs), "room": 2 * room}
 
 
 STRIDED = catalog.select("2.2a")[0]
@@ -189,7 +233,14 @@ def test_a_lie_about_a_prediction_fails(grade, lie):
 def test_a_trace_that_makes_no_sense_is_not_read(change, sound):
     line = {"kernel": "k", "line": 7, "kind": "load", "arg": "x", "bytes": 4, "useful": 4, "sectors": 1, "times": 1}
     line["size"] = 4
-    facts = {"flops": 0, "elementwise": 0, "window": None, "launches": [{"kernel": "k"}], "lines": [line | change]}
+    facts = {
+        "flops": 0,
+        "elementwise": 0,
+        "window": None,
+        "schedule": {"work": 0, "room": 0},
+        "launches": [],
+        "lines": [line | change],
+    }
     judged = object.__new__(call.Call)
     judged.mode, judged.heap, judged.arena = "interpret", [0, 0], torch.empty(0, dtype=torch.uint8)
     assert judged._sound({"facts": facts, "taken": [], "operations": [], "results": []}) == sound

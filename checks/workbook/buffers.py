@@ -75,7 +75,8 @@ class Layout:
 
         def described(t):
             d = describe(0, t)
-            return {**d, "offset": self.take(nbytes(d))}
+            past = t.storage_offset() * t.itemsize % ALIGN  # a view keeps its alignment
+            return {**d, "offset": self.take(past + nbytes(d)) + past}
 
         return [described(a) if isinstance(a, torch.Tensor) else a for a in arguments]
 

@@ -102,7 +102,11 @@ class Call:
                 facts |= {name: count(facts[name]) for name in ("flops", "elementwise")}
                 if facts["window"]:
                     facts["window"] = {name: count(facts["window"][name]) for name in ("bytes", "distinct")}
-                facts["launches"] = [{"kernel": str(launch["kernel"])} for launch in facts["launches"]]
+                facts["schedule"] = {name: count(facts["schedule"][name]) for name in ("work", "room")}
+                facts["launches"] = [
+                    {"kernel": str(launch["kernel"]), "programs": count(launch["programs"])}
+                    for launch in facts["launches"]
+                ]
                 facts["lines"] = [
                     {name: count(line[name]) for name in ("line", "bytes", "sectors", "useful", "times", "size")}
                     | {"kernel": str(line["kernel"]), "kind": KINDS[line["kind"]], "arg": str(line["arg"])}

@@ -79,6 +79,8 @@ class Moves:
     launches: most kernels launched, torch's own included.
     memory: inputs -> most bytes allocated beyond the outputs.
     window: what programs that run together share.
+    programs: most programs of a launch, on a GPU of 4 multiprocessors.
+    busy: least share of their time in which these are at work, as schedule.py counts it.
     """
 
     case: Case
@@ -88,6 +90,8 @@ class Moves:
     launches: int = 1
     memory: Callable = lambda *_: 0
     window: Window | None = None
+    programs: int | None = None
+    busy: float = 0.0
 
 
 @dataclass(frozen=True)

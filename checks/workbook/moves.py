@@ -1,6 +1,7 @@
 """Bytes, sectors, launches and memory against what is necessary: a good kernel told from a merely right one."""
 
 from .exercise import Case, Moves, Prediction
+from .schedule import MULTIPROCESSORS
 
 SECTOR = 32  # bytes that the memory system moves at a time
 
@@ -28,6 +29,11 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
         loads = facts["window"] or {"bytes": 0, "distinct": 0}
         reuse = loads["bytes"] / max(1, loads["distinct"])
         figures["reuse"] = round(reuse, 2)
+    if moves.programs:
+        figures["programs"] = programs = max((launch["programs"] for launch in facts["launches"]), default=0)
+    if moves.busy:
+        busy = facts["schedule"]["work"] / max(1, facts["schedule"]["room"])
+        figures["busy"] = round(busy, 3)
     complaints = []
     if requested > moves.slack * necessary:
         complaints.append(
@@ -48,6 +54,16 @@ def judge(moves: Moves, inputs, outputs: int, answer: dict) -> tuple[list[str], 
         complaints.append(
             f"{moves.window.programs} programs in a row load each byte {reuse:.1f} times between them, at least "
             f"{moves.window.reuse} is asked: number the tiles so that neighbours share what they load"
+        )
+    if moves.programs and programs > moves.programs:
+        complaints.append(
+            f"launches {programs} programs, at most {moves.programs} are asked on a GPU of {MULTIPROCESSORS} "
+            "multiprocessors: let each make more than one tile"
+        )
+    if moves.busy and busy < moves.busy:
+        complaints.append(
+            f"keeps {MULTIPROCESSORS} multiprocessors at work for {busy:.0%} of the time, at least {moves.busy:.0%} is "
+            "asked: give each of them as many products as the others"
         )
     if memory > moves.memory(*inputs):
         complaints.append(f"allocates {memory:,} bytes beyond its outputs, at most {moves.memory(*inputs):,} is asked")

@@ -23,6 +23,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from . import flops
 from .order import Windows
 from .races import Allocation, Timeline, footprint, runs
+from .schedule import Schedule
 
 MOST_FINDINGS = 8
 
@@ -60,7 +61,7 @@ class Trace:
 
     def reset(self, watch: int | None = None, window: int = 0) -> None:
         """Forgets everything. watch: the address of which every store is to be told. window: programs, see order.py."""
-        self.launches, self.findings, self.flops, self.elementwise, self.unfilled = [], {}, 0, 0, set()
+        self.launches, self.findings, self.schedule, self.elementwise, self.unfilled = [], {}, Schedule(), 0, set()
         self.watch, self.watched, self.window, self.windows = watch, [], window, None
         self.lines = defaultdict(lambda: dict(bytes=0, sectors=0, useful=0, times=0, size=0))
 
@@ -70,14 +71,15 @@ class Trace:
         launches: each with kernel, grid and programs. lines: one for each kernel, line, kind (load, store
         or atomic) and arg, with sums over its accesses: bytes (asked for by live lanes), useful (distinct
         bytes), sectors (of 32 bytes) and times (accesses); size: bytes of the argument. flops: of tl.dot;
-        elementwise: all others. window: of the last launch, see order.py. findings: each with kind, line, message.
-        unfilled: lines whose loads leave masked lanes undefined.
+        elementwise: all others. schedule: see schedule.py. window: of the last launch, see order.py. findings: each
+        with kind, line, message. unfilled: lines whose loads leave masked lanes undefined.
         """
         lines = [
             dict(kernel=kernel, line=line, kind=kind, arg=arg, **counts)
             for (kernel, line, kind, arg), counts in self.lines.items()
         ]
-        counts = dict(flops=self.flops, elementwise=self.elementwise, watched=self.watched)
+        schedule = self.schedule.facts()
+        counts = dict(flops=schedule["work"], schedule=schedule, elementwise=self.elementwise, watched=self.watched)
         counts |= dict(unfilled=sorted(self.unfilled), window=self.windows.facts() if self.windows else None)
         return dict(launches=self.launches, lines=lines, **counts, findings=list(self.findings.values()))
 
@@ -95,11 +97,13 @@ class Trace:
 
     def on_grid(self, builder, *grid) -> None:
         self.launches.append(dict(kernel=self.launch.kernel, grid=[int(n) for n in grid], programs=0))
+        self.schedule.begin_launch()
         self.windows = Windows(self.window) if self.window else None
 
     def on_program(self, builder, *program) -> None:
         launch = self.launches[-1]
         launch["programs"] += 1
+        self.schedule.begin_program()
         self.program = program[0] if launch["grid"][1:] == [1, 1] else program[: 2 + (launch["grid"][2] > 1)]
         self.launch.timeline.begin(self.program)
         if self.windows:
@@ -120,7 +124,7 @@ class Trace:
         self.access("atomic", pointers, np.ones(pointers.data.shape, bool))
 
     def on_operations(self, dot, others) -> None:
-        self.flops += dot
+        self.schedule.note(dot)
         self.elementwise += others
 
     def add_tensor(self, name, tensor) -> Argument:

@@ -101,13 +101,13 @@ class Interpreter:
     def __init__(self, buffers, arena):
         import torch
 
-        from . import repair, trace
+        from . import repair, schedule, trace
 
         self.buffers, self.arena, self.inputs, self.heap = buffers, buffers.attach(arena), [], None
         repair.install()
         self.trace = trace.install(self.allocation_of)
-        # a small made-up GPU, so that persistent programs do loop over several tiles
-        properties = SimpleNamespace(name="interpreter", multi_processor_count=4, major=9, minor=0)
+        properties = SimpleNamespace(name="interpreter", major=9, minor=0)
+        properties.multi_processor_count = schedule.MULTIPROCESSORS
         properties.shared_memory_per_block_optin = 99 << 10
         torch.cuda.get_device_properties = lambda *_: properties
 

@@ -40,7 +40,7 @@ def clock(monkeypatch):
         (sweep, "about", lambda: ABOUT),
         (sweep, "correct", lambda grading, step: step("n=1025")),
         (ceilings, "copy_rate", lambda: 4e12),
-        (ceilings, "matmul_rate", lambda: 8e14),
+        (ceilings, "matmul_rate", lambda *_: 8e14),
         (ceilings, "launch_ms", lambda: 0.002),
         (ceilings, "device", lambda: None),
         (ceilings, "time_peers", lambda grading, speed, every, spin: {"torch": 0.006 + moved(grading, speed) / 4e9}),
@@ -301,6 +301,20 @@ def test_calls_are_timed_behind_a_spin_after_two_that_are_not(monkeypatch):
     asked.clear()
     monkeypatch.setattr(glance, "_check", lambda fresh, glimpses: len(fresh))  # those of the calls that were timed
     assert glance.times() == 64 and asked == [(200, 0)] * 2 + [(64, ceilings.SPIN)]
+
+
+def test_int8_has_twice_the_ceiling_of_bf16(monkeypatch):
+    matmul = catalog.select("2.1a")[0].exercise
+    tflops = [
+        targets.minimums(matmul, replace(matmul.speed[0], products=products))["A100 SXM 80GB"].split()[0]
+        for products in ("bf16", "int8")
+    ]
+    assert int(tflops[1]) == pytest.approx(2 * int(tflops[0]), abs=1)
+    monkeypatch.setattr(ceilings, "milliseconds", lambda *_: 1.0)
+    monkeypatch.setattr(ceilings, "_matmul_buffers", lambda: (None, None))
+    for device in (None, devices.DEVICES[0]):  # a GPU that the table lacks is taken for its first
+        monkeypatch.setattr(ceilings, "device", lambda device=device: device)
+        assert ceilings.matmul_rate("int8") == 2 * ceilings.matmul_rate() == 4 * ceilings.MATMUL**3 * 1e3
 
 
 def test_what_is_below_the_ridge_is_bound_by_memory_on_every_gpu():

@@ -25,10 +25,11 @@ def copy_rate() -> float:
     return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source), 5) * 1e-3)
 
 
-def matmul_rate() -> float:
-    """bf16 operations a second of a matmul on random data."""
+def matmul_rate(products: str = "bf16") -> float:
+    """Operations a second of a matmul on random data: bf16's; of others by what their peak is to its own."""
     a, b = _matmul_buffers()
-    return 2 * MATMUL**3 / (milliseconds(lambda: a @ b, 20) * 1e-3)
+    peaks = (device() or devices.DEVICES[0]).peaks
+    return peaks[products] / peaks["bf16"] * 2 * MATMUL**3 / (milliseconds(lambda: a @ b, 20) * 1e-3)
 
 
 def launch_ms() -> float:

@@ -113,6 +113,7 @@ class Speed:
     """A timed case. target is a share of the roofline time of its bytes and flops, never a time.
 
     bytes, flops: inputs -> necessary bytes, necessary operations (a function such as erf is one).
+    products: what the operations are done on, by its name among a device's peaks, where that is not 16 bits wide.
     naive_fails: whether the naive kernel misses this target; of several timed cases one may show nothing of the lesson.
     peers: what a user would call instead, by name; the first is the baseline that learners see. Each imports
     what it needs when it is called. A peer ending in "compile" is wrapped in torch.compile by the grader.
@@ -124,6 +125,7 @@ class Speed:
     bytes: Callable
     target: float
     flops: Callable | None = None
+    products: str = "bf16"
     naive_fails: bool = True
     peers: Mapping[str, Callable] = field(default_factory=dict)
     sweep: Mapping[str, Sequence] = field(default_factory=dict)

@@ -135,7 +135,7 @@ def checked(part: Part, tree: Path) -> str:
 def what_is_asked(part: Part, speed: Speed) -> Asked:
     """The call's necessary bytes and flops, and what this GPU reaches now."""
     nbytes, flops = curves.work(part.exercise, speed, speed.case.values)
-    matmul = ceilings.matmul_rate() if flops > ceilings.RIDGE * nbytes else math.inf
+    matmul = ceilings.matmul_rate(speed.products) if flops > ceilings.RIDGE * nbytes else math.inf
     return Asked(speed.case.id, nbytes, flops, ceilings.copy_rate(), matmul)
 
 

@@ -105,7 +105,8 @@ def curve(grading: Grading, speed: Speed, step: Callable[[str], None]) -> Curve:
     part, points, left_out, rates = grading.part, [], {}, []
     for case in sizes(grading.exercise, speed):
         step(case.id)
-        rates.append((ceilings.copy_rate() / 1e9, ceilings.matmul_rate() / 1e12, ceilings.launch_ms()))
+        matmul = ceilings.matmul_rate(speed.products)
+        rates.append((ceilings.copy_rate() / 1e9, matmul / 1e12, ceilings.launch_ms()))
         try:
             points.append(_point(grading, replace(speed, case=case)))
         except (MemoryError, torch.OutOfMemoryError) as error:

@@ -42,7 +42,7 @@ def minimums(exercise: Exercise, speed: Speed) -> dict[str, str]:
         if device.name not in {*STATED, *recorded()}:
             continue
         copy = recorded().get(device.name, COPY * device.bandwidth) * 1e9
-        matmul = MATMUL * device.peaks["bf16"] * 1e12
+        matmul = MATMUL * device.peaks[speed.products] * 1e12
         seconds = max(work / copy, flops / matmul) / share(speed, device)
         bound = work / copy >= flops / matmul
         rate = f"{work / seconds / 1e9:,.0f} GB/s" if bound else f"{flops / seconds / 1e12:,.0f} TFLOPS"

@@ -53,7 +53,7 @@ def grade(grading, speed) -> Verdict:
             return error
         rounds, odd = [], []
         for _ in range((1 + EXTENSIONS) * ROUNDS):
-            matmul = ceilings.matmul_rate() if flops > ceilings.RIDGE * work else math.inf
+            matmul = ceilings.matmul_rate(speed.products) if flops > ceilings.RIDGE * work else math.inf
             result = session.round()
             if isinstance(result, Verdict):
                 return result

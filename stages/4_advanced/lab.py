@@ -109,7 +109,7 @@ scores = {"as they come": scores, "rising": scores.sort()[0], "falling": scores.
 ends = range(TILE, KEYS + 1, TILE)
 lines = {
     "lse so far": (ends, [scores[:end].logsumexp(0) for end in ends]),
-    "largest so far": (ends, [scores[:end].max() for end in ends]),
+    "largest so far": (ends, [scores[:end].max().item() for end in ends]),
     "lse of the row": (ends, scores.logsumexp(0).expand(len(ends))),
 }
 rises = len(set(lines["largest so far"][1])) - 1
@@ -408,7 +408,7 @@ figure
 # still?
 
 # %% [markdown]
-# On a GPU, the next cell measures that: cuBLAS, and your 4.2a and 4.2b. It needs 1 GB of GPU memory, and a minute.
+# On a GPU, the next cell measures that: cuBLAS, and your 4.2a and 4.2b. It needs 1 GB of GPU memory.
 
 # %%
 K = 4096
@@ -588,9 +588,9 @@ figure, axes = sketch.curves(
 figure
 
 # %% [markdown]
-# **Try this.** Why does depth not help? And why not hurt? BIAS = 10: errors that point one way do what? Let x be
-# positive, `x.abs()`: the products grow, and the errors? So what would a method do that rounds weights so that products
-# come out right?
+# **Try this.** Why does depth not help, and why does it hurt only one of them? What is decided by the largest of a row?
+# BIAS = 10: errors that point one way do what? Let x be positive, `x.abs()`: the products grow, and the errors? So what
+# would a method do that rounds weights so that products come out right?
 
 # %% [markdown]
 # ### Bytes or operations
@@ -625,7 +625,7 @@ figure
 # they have to do besides? CARD = "RTX 4090": does it bend earlier or later?
 
 # %% [markdown]
-# On a GPU, the next cell measures it: what PyTorch has, and your 4.3b. It needs 2 GB of GPU memory.
+# On a GPU, the next cell measures it: what PyTorch has, and your 4.3b. It needs 1 GB of GPU memory.
 
 # %%
 WIDTH = 8192

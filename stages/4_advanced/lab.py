@@ -572,25 +572,26 @@ figure
 # %%
 DEPTHS = [2**i for i in range(7, 14)]
 COLUMNS, ROWS = 64, 64
-BIAS = 0.0  # a relative error that all weights have in common, in %
+MEAN = 0.0  # of x
+OFFSET = 0.0  # an error that all 4-bit weights have in common
 
 lines = {words: (DEPTHS, []) for words in ("int8 a row", "4 bits, groups of 128", "of the 4-bit weights.")}
 for depth in DEPTHS:
-    x, w = torch.randn(ROWS, depth), student(COLUMNS, depth, 5)
-    rounded = int8(w), int4(w, 128) * (1 + BIAS / 100)
+    x, w = MEAN + torch.randn(ROWS, depth), student(COLUMNS, depth, 5)
+    rounded = int8(w), int4(w, 128) + OFFSET
     products = [100 * error(x @ kept.T, x @ w.T) for kept in rounded]
     for (_, found), value in zip(lines.values(), [*products, 100 * error(rounded[1], w)]):
         found.append(value)
 figure, axes = sketch.curves(
-    "The error of a product", f"x is normal, {COLUMNS} rows of heavy-tailed weights", lines, "depth",
-    "% of the norm", "xy", ylim=(0.5, 50),
+    "The error of a product", f"{COLUMNS} columns of heavy-tailed weights, x of mean {MEAN:g}", lines, "depth",
+    "% of the norm", "xy", ylim=(0.5, 500),
 )
 figure
 
 # %% [markdown]
 # **Try this.** Why does depth not help, and why does it hurt only one of them? What is decided by the largest of a row?
-# BIAS = 10: errors that point one way do what? Let x be positive, `x.abs()`: the products grow, and the errors? So what
-# would a method do that rounds weights so that products come out right?
+# OFFSET = 0.05, as a rounding that prefers one side would leave: who sees it? And with MEAN = 2, as behind a ReLU: how
+# does an error grow of which all parts have one sign, and how the product beside it?
 
 # %% [markdown]
 # ### Bytes or operations

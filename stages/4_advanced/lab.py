@@ -560,9 +560,9 @@ figure, axes = sketch.curves(
 figure
 
 # %% [markdown]
-# **Try this.** An outlier of 60, as hidden channels of large models have: what is left of int8, and of a group that it
-# is not in? What does 100% mean? Which line is flat, and where does it begin to rise, if OUTLIERS goes on to 10⁵? Take
-# the outlier out, keep it in fp16, and multiply it apart: what does a row pay?
+# **Try this.** An outlier of 20, as hidden channels of large models can be: what is left of int8, and of a group that
+# it is not in? What does 100% mean? Which line is flat, and where does it begin to rise, if OUTLIERS goes on to 10⁵?
+# Take the outlier out, keep it in fp16, and multiply it apart: what does a row pay?
 
 # %% [markdown]
 # ### What becomes of a product

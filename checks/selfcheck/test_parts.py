@@ -12,7 +12,6 @@ from workbook.grader import GRAPH
 PARTS = {part.id: part for part in catalog.parts()}
 CPU_SECONDS = 3.0
 OTHERS = {"compiles sm_80", "compiles sm_90"}  # left out for bugs and variants: sm_86 has the least shared memory
-THINNED = 4  # every so manyth case is tried of a bug that is right but slow, unless all is to be counted
 SMALL = 400  # numbers in the inputs of a case that is differentiated step by step
 EXCEPTION = re.compile(r"(Name|Syntax|Attribute|Indentation|Type)Error|syntax error")
 
@@ -42,12 +41,19 @@ def passes(grading, rungs=("correct", "compiles", "moves"), but=()):
                 assert "GPU" in verdict.message
 
 
+def thinned(grading, step):
+    """The cases of `correct` but every `step`th, which are left out unless all is to be counted."""
+    return {c.name for number, c in enumerate(grading.checks()) if c.rung == "correct" and number % step}
+
+
 @pytest.mark.timed
 @pytest.mark.parametrize("part", [pytest.param(p, id=p.id) for p in PARTS.values()])
 def test_solution(part, grade):
     grading = grade(part)
     passes(grading, ("correct", "compiles", "moves", "fast"))
-    seconds = min(sum(grading.correct(c).seconds for c in cpu_cases(part)) for _ in range(2))
+    for _ in range(3):  # another process may have had its turn in between
+        if (seconds := sum(grading.correct(c).seconds for c in cpu_cases(part))) <= CPU_SECONDS:
+            break
     assert seconds <= CPU_SECONDS, f"the CPU cases take {seconds:.1f} s, at most {CPU_SECONDS} are allowed"
 
 
@@ -87,8 +93,7 @@ def test_bug(part, bug, grade, repeats):
     else:
         # what it compiles to is nothing that `moves` asks for
         below = ("correct",) if bug.rung == "moves" else RUNGS[: RUNGS.index(bug.rung)]
-        left_out = {c.name for i, c in enumerate(grading.checks()) if c.rung == "correct" and i % THINNED}
-        passes(grading, below, OTHERS | left_out if repeats == 1 else ())
+        passes(grading, below, OTHERS | thinned(grading, 4) if repeats == 1 else ())
         if bug.rung == "fast":
             return  # only a GPU can tell: test_measured
         verdicts = (check.run() for check in grading.checks() if check.rung == bug.rung)
@@ -100,7 +105,9 @@ def test_bug(part, bug, grade, repeats):
 @pytest.mark.parametrize(("part", "variant"), every(lambda p: p.exercise.variants))
 def test_variant(part, variant, grade, repeats):
     grading = grade(part, variant.apply(source(part)))
-    passes(grading, but=OTHERS if repeats == 1 else ())
+    # what it compiles to is asked where all is counted: the compiler takes most of the time
+    rungs = ("correct", "moves") if repeats == 1 else ("correct", "compiles", "moves")
+    passes(grading, rungs, thinned(grading, 2) if repeats == 1 else ())
     for grading.seed in range(2, 1 + repeats):
         passes(grading, ("correct", "moves"))
 

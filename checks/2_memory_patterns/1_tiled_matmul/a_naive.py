@@ -1,35 +1,12 @@
 import torch
-from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case, normal
-from workbook.layouts import MATRIX
+from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case
+from workbook.matmul import COSTS, matrices, multiply, necessary
 
 # what bugs and variants change
 TILES, GRID = "TILE_M, TILE_N, TILE_K = 128, 128, 64", "triton.cdiv(m, TILE_M) * triton.cdiv(n, TILE_N)"
 A_MASK = "mask=(rows < m)[:, None] & (inner < k - start)[None, :]"
 B_MASK = "mask=(inner < k - start)[:, None] & (columns < n)[None, :]"
 C_MASK = "mask=(rows < m)[:, None] & (columns < n)[None, :]"
-
-
-def matrix(m, n, layout, dtype, mean=0.0):
-    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
-
-
-def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):
-    return matrix(m, k, a, dtype, mean), matrix(k, n, b, dtype, mean)
-
-
-def necessary(a, b):
-    return (a.numel() + b.numel() + a.shape[0] * b.shape[1]) * a.itemsize
-
-
-def products(a, b):
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
-
-
-def multiply(a, b):
-    return a @ b
-
-
-COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply}}
 
 exercise = Exercise(
     entry="matmul",

@@ -1,6 +1,6 @@
 import torch
-from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, Window, by_rows, case, normal
-from workbook.layouts import MATRIX
+from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, Window, by_rows, case
+from workbook.matmul import COSTS, matrices, multiply, necessary
 
 GROUP = """    tiles_m, tiles_n = tl.cdiv(m, TILE_M), tl.cdiv(n, TILE_N)
     first = tl.program_id(0) // (GROUP_M * tiles_n) * GROUP_M
@@ -13,29 +13,6 @@ ROW_BY_ROW = """    tiles_n = tl.cdiv(n, TILE_N)
     tile_m = tl.program_id(0) // tiles_n
     tile_n = tl.program_id(0) % tiles_n
 """
-
-
-def matrix(m, n, layout, dtype, mean=0.0):
-    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
-
-
-def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):
-    return matrix(m, k, a, dtype, mean), matrix(k, n, b, dtype, mean)
-
-
-def necessary(a, b):
-    return (a.numel() + b.numel() + a.shape[0] * b.shape[1]) * a.itemsize
-
-
-def products(a, b):
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
-
-
-def multiply(a, b):
-    return a @ b
-
-
-COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply}}
 
 exercise = Exercise(
     entry="matmul",

@@ -1,6 +1,6 @@
 import torch
-from workbook.exercise import Bug, Exercise, Moves, Speed, Tuning, Variant, by_rows, case, normal
-from workbook.layouts import MATRIX
+from workbook.exercise import Bug, Exercise, Moves, Speed, Tuning, Variant, by_rows, case
+from workbook.matmul import WITH_GEMS, matrices, multiply, necessary
 
 CONFIGS = """CONFIGS = [
     config(128, 256, 64, num_warps=8, num_stages=4),
@@ -12,35 +12,6 @@ CONFIGS = """CONFIGS = [
     config(16, 128, 128, num_warps=4, num_stages=4),
 ]"""
 KEPT = "        if c.num_stages * (tile_m + tile_n) * tile_k * a.element_size() <= limit:\n"
-
-
-def matrix(m, n, layout, dtype, mean=0.0):
-    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
-
-
-def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0):
-    return matrix(m, k, a, dtype, mean), matrix(k, n, b, dtype, mean)
-
-
-def necessary(a, b):
-    return (a.numel() + b.numel() + a.shape[0] * b.shape[1]) * a.itemsize
-
-
-def products(a, b):
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
-
-
-def multiply(a, b):
-    return a @ b
-
-
-def gems(a, b):
-    import flag_gems
-
-    return flag_gems.mm(a, b)
-
-
-COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply, "flag_gems": gems}}
 
 exercise = Exercise(
     entry="matmul",
@@ -61,10 +32,10 @@ exercise = Exercise(
     tuning=Tuning([case(m=m, n=n, k=512) for m, n in ((4096, 1024), (3504, 1024), (16, 1024), (16, 1024), (16, 2048))],
         times=3),
     speed=[  # a square, a tall one, few rows with few tiles, and as many tiles of 128 x 128 as multiprocessors
-        Speed(case(m=4096, n=4096, k=4096), target=0.85, **COSTS),
-        Speed(case(m=8192, n=1024, k=8192), target=0.85, naive_fails=False, **COSTS),
-        Speed(case(m=64, n=8192, k=32768), target=0.85, **COSTS),
-        Speed(case(m=512, n=4096, k=32768), target=0.80, **COSTS),
+        Speed(case(m=4096, n=4096, k=4096), target=0.85, **WITH_GEMS),
+        Speed(case(m=8192, n=1024, k=8192), target=0.85, naive_fails=False, **WITH_GEMS),
+        Speed(case(m=64, n=8192, k=32768), target=0.85, **WITH_GEMS),
+        Speed(case(m=512, n=4096, k=32768), target=0.80, **WITH_GEMS),
     ],
     bugs=[
         Bug("2.1b's tile for every shape",

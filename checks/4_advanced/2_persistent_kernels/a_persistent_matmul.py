@@ -1,44 +1,12 @@
 import torch
-from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case, normal
-from workbook.layouts import MATRIX
+from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case
+from workbook.matmul import WITH_GEMS, WRONG, matrices, multiply, necessary
 
 
-def matrix(m, n, layout, dtype, mean):
-    if layout == "shifted":  # whole, and two bytes past a multiple of 16
-        return normal(m * n + 1, dtype=dtype, mean=mean)[1:].view(m, n)
-    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
+def inputs(wrong=None, **sizes):
+    a, b = matrices(**sizes)
+    return WRONG[wrong](a, b) if wrong else (a, b)
 
-
-def matrices(m, n, k, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0, wrong=None):
-    a, b = matrix(m, k, a, dtype, mean), matrix(k, n, b, dtype, mean)
-    if wrong == "b turned":
-        b = b.T
-    elif wrong == "a batch":
-        a = a[None]
-    elif wrong == "b in another dtype":
-        b = b.to(torch.float16)
-    return a, b
-
-
-def necessary(a, b):
-    return (a.numel() + b.numel() + a.shape[0] * b.shape[1]) * a.itemsize
-
-
-def products(a, b):
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
-
-
-def multiply(a, b):
-    return a @ b
-
-
-def gems(a, b):
-    import flag_gems
-
-    return flag_gems.mm(a, b)
-
-
-COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply, "flag_gems": gems}}
 
 # what bugs and variants change
 TILES = '(128, 3) if "pointers" in (A_PATH, B_PATH, C_PATH) else (256, 4)'
@@ -56,7 +24,7 @@ C = "    c = torch.empty((m, n), dtype=a.dtype, device=a.device)\n"
 exercise = Exercise(
     entry="matmul",
     outputs=("product",),
-    inputs=matrices,
+    inputs=inputs,
     reference=multiply,
     provisional=True,
     cases=[
@@ -82,13 +50,13 @@ exercise = Exercise(
     # no more programs than four multiprocessors hold at two each; tiles of 64 x 64 ask for 2.5 times what is necessary
     moves=[Moves(case(m=1024, n=512, k=64, b="columns"), bytes=necessary, slack=2.6, programs=8)],
     speed=[
-        Speed(case(m=4096, n=4096, k=4096, b="columns"), target=0.88, naive_fails=False, **COSTS),
-        Speed(case(m=4096, n=4096, k=4096), target=0.88, naive_fails=False, **COSTS),
-        Speed(case(m=8192, n=8192, k=8192, b="columns"), target=0.82, naive_fails=False, **COSTS),
-        Speed(case(m=8192, n=8192, k=8192), target=0.82, naive_fails=False, **COSTS),
+        Speed(case(m=4096, n=4096, k=4096, b="columns"), target=0.88, naive_fails=False, **WITH_GEMS),
+        Speed(case(m=4096, n=4096, k=4096), target=0.88, naive_fails=False, **WITH_GEMS),
+        Speed(case(m=8192, n=8192, k=8192, b="columns"), target=0.82, naive_fails=False, **WITH_GEMS),
+        Speed(case(m=8192, n=8192, k=8192), target=0.82, naive_fails=False, **WITH_GEMS),
         # eight steps a tile: without persistence its beginning and its end are a quarter of the time
-        Speed(case(m=8192, n=8192, k=512, b="columns"), target=0.66, **COSTS),
-        Speed(case(m=8192, n=8192, k=512), target=0.66, **COSTS),
+        Speed(case(m=8192, n=8192, k=512, b="columns"), target=0.66, **WITH_GEMS),
+        Speed(case(m=8192, n=8192, k=512), target=0.66, **WITH_GEMS),
     ],
     bugs=[
         Bug("a program a tile, by pointers, as in 2.1c", (PROGRAMS, ONE_EACH), (CAPABLE, "False"),

@@ -1,56 +1,25 @@
 import torch
-from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case, normal
-from workbook.layouts import MATRIX
+from workbook.exercise import Bug, Exercise, Moves, Speed, Variant, by_rows, case
+from workbook.matmul import WITH_GEMS, WRONG, matrices, multiply, necessary
 
 
-def matrix(m, n, layout, dtype, mean):
-    if layout == "shifted":  # whole, and two bytes past a multiple of 16
-        return normal(m * n + 1, dtype=dtype, mean=mean)[1:].view(m, n)
-    return normal(m, n, dtype=dtype, mean=mean, strides=MATRIX[layout](m, n))
-
-
-def matrices(m=0, n=0, k=0, dtype=torch.bfloat16, a="rows", b="rows", mean=0.0, waves=0, across=0, values=None):
+def inputs(m=0, n=0, k=0, waves=0, across=0, cancel=False, wrong=None, **more):
     """waves: of tiles of 128 x 256, one a multiprocessor, `across` of them side by side, in place of m and n."""
     if waves:
         here = torch.cuda.is_available()
         multiprocessors = torch.cuda.get_device_properties(0).multi_processor_count if here else 132
         m, n = 128 * round(waves * multiprocessors / across), 256 * across
-    a, b = matrix(m, k, a, dtype, mean), matrix(k, n, b, dtype, mean)
-    if values == "cancel":  # but for the last eight products of each sum
+    a, b = matrices(m, n, k, **more)
+    if cancel:  # but for the last eight products of each sum
         a[:, k // 2 :] = a[:, : k // 2]
         b[k // 2 : -8] = -b[: k // 2 - 8]
-    elif values == "b turned":
-        b = b.T
-    elif values == "a batch":
-        a = a[None]
-    elif values == "b in another dtype":
-        b = b.to(torch.float16)
-    return a, b
-
-
-def necessary(a, b):
-    return (a.numel() + b.numel() + a.shape[0] * b.shape[1]) * a.itemsize
+    return WRONG[wrong](a, b) if wrong else (a, b)
 
 
 def twelve_tiles(a, b):
     return 12 * 128 * 256 * 4
 
 
-def products(a, b):
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
-
-
-def multiply(a, b):
-    return a @ b
-
-
-def gems(a, b):
-    import flag_gems
-
-    return flag_gems.mm(a, b)
-
-
-COSTS = {"bytes": necessary, "flops": products, "peers": {"torch": multiply, "flag_gems": gems}}
 EVEN = {"bytes": necessary, "busy": 0.9, "launches": 2, "memory": twelve_tiles}
 
 # what bugs and variants change
@@ -79,7 +48,7 @@ PIECES = "        pieces = torch.empty("
 exercise = Exercise(
     entry="matmul",
     outputs=("product",),
-    inputs=matrices,
+    inputs=inputs,
     reference=multiply,
     deterministic=True,
     provisional=True,
@@ -89,7 +58,7 @@ exercise = Exercise(
         case(m=100, n=80, k=4112), case(m=640, n=72, k=1600), case(m=136, n=70, k=2080, a="columns", b="columns"),
         case(m=300, n=104, k=4104, b="columns"), case(m=100, n=61, k=2001), case(m=61, n=100, k=2080, a="shifted"),
         case(m=72, n=88, k=2064, dtype=torch.float16, a="padded", b="padded"),
-        case(m=48, n=40, k=2048, values="cancel"), case(m=64, n=64, k=3000, mean=4.0),
+        case(m=48, n=40, k=2048, cancel=True), case(m=64, n=64, k=3000, mean=4.0),
         # whole tiles alone
         case(m=1, n=1, k=1), case(m=128, n=256, k=64), case(m=127, n=257, k=65), case(m=1100, n=136, k=24),
         case(m=1, n=264, k=104), case(m=264, n=1, k=104), case(m=0, n=5, k=7), case(m=5, n=0, k=7),
@@ -99,8 +68,8 @@ exercise = Exercise(
         case(m=2**16 + 1, n=16, k=2**15, needs_gb=20, slices=by_rows(2**13)),
     ],
     refuses=[
-        case(m=3, n=4, k=5, values="b turned"), case(m=3, n=4, k=5, values="a batch"),
-        case(m=3, n=4, k=5, values="b in another dtype"), case(m=3, n=4, k=5, dtype=torch.float32),
+        case(m=3, n=4, k=5, wrong="b turned"), case(m=3, n=4, k=5, wrong="a batch"),
+        case(m=3, n=4, k=5, wrong="b in another dtype"), case(m=3, n=4, k=5, dtype=torch.float32),
     ],
     # for four multiprocessors one tile of 128 x 256, then five
     moves=[
@@ -108,10 +77,10 @@ exercise = Exercise(
         Moves(case(m=640, n=256, k=2048, b="columns"), slack=2.8, **EVEN),
     ],
     speed=[
-        Speed(case(waves=1.1, across=5, k=8192, b="columns"), target=0.72, **COSTS),
-        Speed(case(waves=2, across=4, k=8192, b="columns"), target=0.85, naive_fails=False, **COSTS),
-        Speed(case(m=1024, n=1024, k=16384, b="columns"), target=0.60, **COSTS),
-        Speed(case(m=512, n=512, k=65536, b="columns"), target=0.55, **COSTS),
+        Speed(case(waves=1.1, across=5, k=8192, b="columns"), target=0.72, **WITH_GEMS),
+        Speed(case(waves=2, across=4, k=8192, b="columns"), target=0.85, naive_fails=False, **WITH_GEMS),
+        Speed(case(m=1024, n=1024, k=16384, b="columns"), target=0.60, **WITH_GEMS),
+        Speed(case(m=512, n=512, k=65536, b="columns"), target=0.55, **WITH_GEMS),
     ],
     bugs=[
         Bug("a program makes every tile alone, as in 4.2a", (STREAM, "    return 0, 1\n"), rung="moves"),
@@ -138,12 +107,12 @@ exercise = Exercise(
         Bug("leaves out the last piece", ("range(first, last + 1)", "range(first, last)"), caught="m=100,n=80,k=4112"),
         Bug("adds a piece of the next share", (LAST, "last = (tile + 1) * steps * shares // line"),
             caught="m=100,n=80,k=4112"),
-        Bug("pieces in 16 bits", ("dtype=torch.float32", "dtype=a.dtype"), caught="m=48,n=40,k=2048,values=cancel"),
+        Bug("pieces in 16 bits", ("dtype=torch.float32", "dtype=a.dtype"), caught="m=48,n=40,k=2048,cancel=True"),
         Bug("fixes up the first rows of a tile alone", ("(TILE_M // ROWS, left)", "(1, left)"),
             caught="m=100,n=80,k=4112"),
         Bug("no fix-up", (FIX_UP, "        if left < 0:\n"), caught="m=100,n=80,k=4112"),
         Bug("takes any two matrices", ("a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0]", "False"),
-            caught="m=3,n=4,k=5,values=b turned"),
+            caught="m=3,n=4,k=5,wrong=b turned"),
     ],
     variants=[
         Variant("all tiles in the line", (STREAM, "    return tiles, multiprocessors\n")),

@@ -44,4 +44,4 @@ def keep(outcome, name: str) -> str:
             file.write_text(text)
     except OSError as error:
         return f"{told}{shown(folder)} cannot be written: {error.strerror}"
-    return told + (f"{len(texts)} files in {shown(folder)}" if texts else "nothing was told")
+    return told + (f"{len(texts)} files in {shown(folder)}" if texts else "nothing was told by what ran here")

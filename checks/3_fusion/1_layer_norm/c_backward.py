@@ -108,6 +108,7 @@ exercise = Exercise(
     deterministic=True,
     provisional=True,
     cases=[
+        case(entry=AUTOGRAD, m=3, n=6144),  # first, so that it is compiled: two rows fit 96 KB, two blocks do not
         case(entry=AUTOGRAD, m=5, n=1000), case(entry=AUTOGRAD, m=7, n=13, eps=2.0),
         case(entry=AUTOGRAD, m=70, n=100, dy="same", dtype=torch.bfloat16, weights=torch.float32),
         case(m=70, n=100), case(m=1, n=1, loss=0.0), case(m=7, n=13), case(m=0, n=5), case(m=131, n=17),
@@ -169,6 +170,8 @@ exercise = Exercise(
         Bug("adds in x's dtype",
             (ZEROS_DB, ZEROS_DB.replace("tl.float32", "x_ptr.dtype.element_ty")),
             (ADD_DB, "        db += dy.to(x_ptr.dtype.element_ty)\n"), caught="m=256,n=9,bf16,values=cancel"),
+        Bug("rows on their way, whether they fit or not", ("STAGES = 3 if", "STAGES = 3 if True or"), rung="compiles"),
+        Bug("rows on their way, of n elements", ("2 * BLOCK *", "2 * n *"), rung="compiles"),
         Bug("one row a program", (ROWS, "range(first, first + 1)"), caught="m=70,n=100"),
         Bug("keeps the last row alone", (ADD_DW, "        dw = dy * normalised\n"), caught="m=70,n=100"),
         Bug("every program stores to row 0 of the partial sums",

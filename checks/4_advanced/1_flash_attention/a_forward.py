@@ -164,6 +164,7 @@ exercise = Exercise(
         case(b=1, h=1, s=150, d=64, scale=1e-3), case(b=1, h=1, s=150, d=64, scale=4.0),
         case(b=1, h=2, s=70, d=64, one=torch.nan), case(b=1, h=2, s=70, d=64, one=torch.inf),
         case(b=1, h=2, s=200, d=64, apart=130), case(b=1, h=2, s=200, d=64, apart=200),
+        case(b=1, h=2, s=200, d=64, apart=130, scale=4.0),  # LOWEST * 4 would be -inf again
         case(b=2**17 + 1, h=1, s=128, d=128, needs_gb=40, slices=by_rows(2**12)),
     ],
     refuses=[
@@ -197,6 +198,10 @@ exercise = Exercise(
             caught="b=1,h=2,s=200,d=64,apart=200"),
         Bug("the top begins at -inf", ('tl.full((TILE_Q,), LOWEST, tl.float32)',
             'tl.full((TILE_Q,), float("-inf"), tl.float32)'), caught="b=1,h=2,s=200,d=64,apart=130"),
+        Bug("the top is scaled when it is used", (HIGHER, "tl.maximum(top, tl.max(scores, 1))"),
+            ("higher[:, None]", "(higher * scale_log2)[:, None]"), ("top - higher", "(top - higher) * scale_log2"),
+            ("(top + tl.log2(total))", "(top * scale_log2 + tl.log2(total))"),
+            caught="b=1,h=2,s=200,d=64,apart=130,scale=4.0"),
         Bug("the top begins at 0", ("tl.full((TILE_Q,), LOWEST, tl.float32)", "tl.zeros((TILE_Q,), tl.float32)"),
             caught="b=1,h=1,s=150,d=64,lean=4.0"),
         Bug("0 / 0 where nothing is seen", ("tl.where(total == 0, 1.0, total)", "total"),

@@ -111,8 +111,11 @@ exercise = Exercise(
         case(m=16, n=16, k=32, values="scales in bf16"), case(m=16, n=16, k=32, bias=torch.float32),
         case(m=1, n=1, k=131072),
     ],
-    # tiles of 128 x 128 ask for twice what is necessary
-    moves=[Moves(case(m=512, n=512, k=256), bytes=necessary, slack=2.05)],
+    moves=[
+        # tiles of 128 x 128 ask for 2.2 times what is necessary
+        Moves(case(m=1024, n=512, k=256), bytes=necessary, slack=2.3, programs=8),
+        Moves(case(m=512, n=512, k=256, b="rows"), bytes=necessary, slack=2.05),
+    ],
     speed=[
         Speed(case(m=8192, n=8192, k=8192), target=0.65, **COSTS),
         Speed(case(m=4096, n=4096, k=4096), target=0.60, **COSTS),
@@ -123,6 +126,8 @@ exercise = Exercise(
         Bug("upcasts to fp16 in registers", (WHERE, "DESCRIPTORS = False"),
             (STEP, "acc += tl.dot(a.to(tl.float16), b.to(tl.float16)).to(tl.int32)"), rung="fast"),
         Bug("asks torch for b by rows", (OUT, OUT + "    b = b.contiguous()\n"), rung="moves"),
+        Bug("a program a tile", ("min(multiprocessors, ", "max(multiprocessors, "), rung="moves"),
+        Bug("asks torch for b by columns", (OUT, OUT + "    b = b.T.contiguous().T\n"), rung="moves"),
         Bug("leaves scales and bias to torch", (SCALED, "out = acc.to(tl.float32)"), (BIAS, "        pass\n"),
             (OUT, "    out = torch.empty((m, n), dtype=torch.float32, device=a.device)\n"), (RETURN, RETURN.replace(
             "return out", "out = out * scale_a[:, None] * scale_b\n"

@@ -124,14 +124,15 @@ def layer_norm_backward(dy, x, w, mean, rstd):
         raise ValueError(f"mean is {list(mean.shape)} and rstd is {list(rstd.shape)}: both have to be [{m}], one a row")
     # TODO: dx, dw, db and the partial sums; then two launches: as many programs as the GPU holds at one time, and one
     # for each TILE_N columns. torch.cuda.get_device_properties(x.device).multi_processor_count has an answer without a
-    # GPU, too. STAGES is 3 where two rows of x and of dy fit 96 KB of shared memory, else 1.
+    # GPU, too. STAGES is 3 where two blocks of x and of dy, of BLOCK elements, fit 96 KB of shared
+    # memory, else 1.
     ### BEGIN SOLUTION
     BLOCK = triton.next_power_of_2(n)
     num_warps = min(max(BLOCK // 512, 1), 32)
     # 16 elements a thread, of x, dy, w, dw and db: the registers of a multiprocessor hold 16 such warps
     multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count
     programs = min(m, multiprocessors * max(16 // num_warps, 1))
-    # two rows of x and of dy on their way, where 99 KB of shared memory hold them
+    # two rows of x and of dy on their way, each in a block, where 99 KB of shared memory hold them
     STAGES = 3 if 2 * BLOCK * (x.element_size() + dy.element_size()) <= 98304 else 1
     dx = torch.empty((m, n), dtype=x.dtype, device=x.device)
     dw, db = torch.empty_like(w), torch.empty_like(w)

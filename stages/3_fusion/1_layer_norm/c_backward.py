@@ -68,7 +68,8 @@ def layer_norm_backward(dy, x, w, mean, rstd):
         raise ValueError(f"mean is {list(mean.shape)} and rstd is {list(rstd.shape)}: both have to be [{m}], one a row")
     # TODO: dx, dw, db and the partial sums; then two launches: as many programs as the GPU holds at one time, and one
     # for each TILE_N columns. torch.cuda.get_device_properties(x.device).multi_processor_count has an answer without a
-    # GPU, too. STAGES is 3 where two rows of x and of dy fit 96 KB of shared memory, else 1.
+    # GPU, too. STAGES is 3 where two blocks of x and of dy, of BLOCK elements, fit 96 KB of shared
+    # memory, else 1.
     raise NotImplementedError("TODO 3.1c, blank 5")
 
 

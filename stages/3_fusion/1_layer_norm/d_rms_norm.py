@@ -80,7 +80,7 @@ def rms_norm_backward(dy, ds, s, w, rstd):
     """
     check(w, {"s": s}, {"dy": dy, "ds": ds})
     # TODO: allocate dx, dw and partial, launch both kernels, return dx and dw. With m = 0, dw is 0. STAGES is 3 where
-    # two rows of each matrix that is read fit 96 KB of shared memory, else 1.
+    # two blocks of each matrix that is read, of BLOCK elements, fit 96 KB of shared memory, else 1.
     raise NotImplementedError("TODO 3.1d, blank 5")
 
 

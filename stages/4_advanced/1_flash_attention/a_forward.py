@@ -46,7 +46,7 @@ def flash_attention_kernel(
     RAGGED: tl.constexpr, TMA: tl.constexpr, WARP_SPECIALIZE: tl.constexpr,
 ):  # fmt: skip
     # TODO: out and lse of TILE_Q queries of one head, from all of its keys and values, TILE_K at a time. All tensors
-    # are contiguous, [heads, tokens, HEAD_DIM], lse [heads, tokens]; the heads of all batches are counted in one.
+    # are contiguous, [heads, tokens, HEAD_DIM], lse [heads, tokens]; `heads` are those of all batches.
     # scale_log2 is scale * log2(e), above 0. RAGGED: whether the last tile of keys has some that do not exist. TMA is
     # for tokens_of, WARP_SPECIALIZE for tl.range. Compute in fp32; no NaN from scores of -inf. Programs that run
     # together should want the same keys.
@@ -76,7 +76,8 @@ def flash_attention(q, k, v, scale):
         raise ValueError(f"head_dim is {head_dim}: it has to be 64 or 128")
     if scale <= 0:
         raise ValueError(f"scale is {scale}: it has to be above 0; for one below, negate q")
-    # TODO: allocate out and lse; choose tiles, warps and stages for the GPU at hand; launch the kernel. TMA needs
-    # compute capability 9 or more, which torch.cuda.get_device_properties(q.device).major tells even without a GPU, and
-    # tensors that begin at a multiple of 16 bytes. All tiles together have to fit 227 KB there, 99 KB elsewhere.
+    # TODO: allocate out and lse; choose tiles, warps and stages for the GPU at hand; give Triton an allocator, without
+    # which no descriptor can be made on a GPU; launch the kernel. TMA is for compute capability 9 and 10, which
+    # torch.cuda.get_device_properties(q.device).major tells even without a GPU, and for q, k and v that begin at a
+    # multiple of 16 bytes. All tiles together have to fit 227 KB there, 99 KB elsewhere.
     raise NotImplementedError("TODO 4.1a, blank 2")

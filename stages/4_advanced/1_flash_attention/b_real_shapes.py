@@ -110,6 +110,6 @@ def flash_attention(q, k, v, scale, causal):
     if scale <= 0:
         raise ValueError(f"scale is {scale}: it has to be above 0; for one below, negate q")
     # TODO: allocate out and lse; choose tiles, warps and stages for the GPU at hand; launch the kernel. TMA needs
-    # compute capability 9 or more, as in 4.1a, and tensors that are describable. All tiles together have to fit 227 KB
+    # compute capability 9 or 10, as in 4.1a, and tensors that are describable. All tiles together have to fit 227 KB
     # there, 99 KB elsewhere, for any head_dim.
     raise NotImplementedError("TODO 4.1b, blank 3")

@@ -71,8 +71,8 @@ def keys_kernel(
 
 
 def has_descriptors(device):
-    """Whether the GPU copies whole tiles by itself: from sm_90 on."""
-    return torch.cuda.get_device_properties(device).major >= 9
+    """Whether the GPU copies whole tiles by itself: sm_90 and sm_100, of those that have 227 KB."""
+    return torch.cuda.get_device_properties(device).major in (9, 10)
 
 
 def source(tensor, *block):

@@ -37,10 +37,11 @@ def has_descriptors(*matrices):
 def int8_matmul(a, b, scale_a, scale_b, bias):
     """The product of two quantised matrices, (scale_a[:, None] * a) @ (scale_b * b) + bias.
 
-    a: [m, k], b: [k, n], int8, any strides, k <= 131071, so that no sum leaves int32. Fastest where k is contiguous in
-    both, as in the weights of torch.nn.Linear, transposed. scale_a: [m], scale_b: [n], fp32, contiguous. bias: [n],
-    fp16 or bf16, contiguous, or None. Sums are exact, what follows is fp32, rounded once. Returns [m, n], contiguous,
-    of the bias's dtype; of bf16 without one. Raises ValueError where shapes or dtypes do not go together.
+    a: [m, k], b: [k, n], int8, any strides, neither copied, k <= 131071, so that no sum leaves int32. Fastest where k
+    is contiguous in both, as in the weights of torch.nn.Linear, transposed. scale_a: [m], scale_b: [n], fp32,
+    contiguous. bias: [n], fp16 or bf16, contiguous, or None. Sums are exact, what follows is fp32, rounded once.
+    Returns [m, n], contiguous, of the bias's dtype; of bf16 without one. Raises ValueError where shapes or dtypes do
+    not go together.
     """
     (m, k), n = a.shape, b.shape[1]
     vectors = [t for t in (scale_a, scale_b, bias) if t is not None]
